@@ -1,0 +1,1 @@
+//! Reliability state machine of a Session Manager data channel, without IO.

@@ -1,0 +1,3 @@
+//! The `ssm` command.
+
+fn main() {}

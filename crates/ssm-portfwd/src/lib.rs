@@ -1,0 +1,1 @@
+//! Port forwarding over Session Manager: local sockets to streams of a session.

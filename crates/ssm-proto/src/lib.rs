@@ -1,0 +1,1 @@
+//! Wire codec of the AWS Systems Manager Session Manager data channel.

@@ -1,0 +1,1 @@
+//! A running Session Manager session on tokio: WebSocket, control plane, resume.

@@ -1,0 +1,1 @@
+//! Terminal sessions over Session Manager: raw mode, window size, input and output.

@@ -1,0 +1,1 @@
+//! Stream multiplexer (smux v1) of Session Manager port sessions, without IO.
