@@ -1,3 +1,64 @@
-//! Automation of this workspace.
+//! `cargo xtask`: checks, tests, benches and fuzzing of this workspace, one command each.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`check`] | formatting, lints, docs, dependencies; compiles but runs nothing of ours |
+//! | [`layers`] | the allowed edges between our crates, and what may never be under them |
+//! | [`setup`] | installs the programs that the tests talk to |
+//! | [`test`] | setup, check, every test, a short fuzz run |
+//! | [`fuzz`] | builds and runs the fuzz targets on the stable compiler |
+//! | [`bench`] | the benches by short name |
+//!
+//! [`process`] runs commands, [`steps`] times them, [`workspace`] knows where things are.
 
-fn main() {}
+mod bench;
+mod check;
+mod fuzz;
+mod layers;
+mod process;
+mod setup;
+mod steps;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use process::Failure;
+use workspace::Workspace;
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  check                            format, lints, docs, dependency rules, licences
+  setup                            install what the tests need (as root on Debian; elsewhere says what is missing)
+  test [--no-fuzz]                 setup, check, all tests, a short fuzz run
+  fuzz [--seconds N] [TARGET [FILE...]]
+                                   fuzz all targets or one; with files, replay just those
+  bench [NAME] [-- ARGS...]        run the benches, all or one by name";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(args: &[String]) -> Result<(), Failure> {
+    let Some((command, args)) = args.split_first() else {
+        return Err(Failure::new(USAGE));
+    };
+    let workspace = Workspace::locate()?;
+    match (command.as_str(), args) {
+        ("check", []) => check::run(&workspace),
+        ("setup", []) => setup::run(&workspace).map(drop),
+        ("test", []) => test::run(&workspace, test::Fuzzing::Short),
+        ("test", [flag]) if flag == "--no-fuzz" => test::run(&workspace, test::Fuzzing::Skip),
+        ("fuzz", args) => fuzz::run(&workspace, fuzz::Request::parse(args)?),
+        ("bench", args) => bench::run(&workspace, args),
+        _ => Err(Failure::new(USAGE)),
+    }
+}

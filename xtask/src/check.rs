@@ -1,0 +1,61 @@
+//! `cargo xtask check`: everything that can be said about the sources without running them.
+
+use crate::layers;
+use crate::process::{Failure, cargo, command, run as run_command};
+use crate::setup;
+use crate::steps::Steps;
+use crate::workspace::Workspace;
+
+/// The feature set of `cargo demo`.
+const DEMO: &[&str] = &["--package", "ssm-cli", "--no-default-features", "--features", "demo"];
+
+pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
+    let mut steps = Steps::default();
+    setup::cargo_deny(workspace)?;
+    run_steps(workspace, &mut steps);
+    steps.finish()
+}
+
+/// Every check as a step of its own.
+pub(crate) fn run_steps(workspace: &Workspace, steps: &mut Steps) {
+    steps.run("format", || format(workspace));
+    steps.run("edges", || layers::check_edges(workspace));
+    steps.run("trees", || layers::check_trees(workspace));
+    steps.run("deny", || deny(workspace));
+    steps.run("clippy", || clippy(workspace));
+    steps.run("clippy of the demo", || clippy_demo(workspace));
+    steps.run("docs", || docs(workspace));
+}
+
+fn format(workspace: &Workspace) -> Result<(), Failure> {
+    run_command(cargo(&workspace.root).args(["fmt", "--all", "--check"]))?;
+    run_command(cargo(&workspace.fuzz_dir()).args(["fmt", "--check"]))
+}
+
+fn clippy(workspace: &Workspace) -> Result<(), Failure> {
+    let arguments = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    run_command(cargo(&workspace.root).args(arguments))
+}
+
+/// Code that only exists, or is only unused, without the AWS SDK.
+fn clippy_demo(workspace: &Workspace) -> Result<(), Failure> {
+    let mut clippy = cargo(&workspace.root);
+    run_command(clippy.arg("clippy").args(DEMO).args(["--locked", "--", "-D", "warnings"]))
+}
+
+/// `--examples` makes cargo unify features as `clippy --all-targets` does, so that the AWS SDK is checked once for both.
+fn docs(workspace: &Workspace) -> Result<(), Failure> {
+    let mut doc = cargo(&workspace.root);
+    doc.args(["doc", "--workspace", "--no-deps", "--locked", "--lib", "--bins", "--examples"]);
+    run_command(doc.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn deny(workspace: &Workspace) -> Result<(), Failure> {
+    let program = setup::cargo_deny(workspace)?;
+    for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
+        let mut deny = command(&program, &workspace.root);
+        deny.args(["--locked", "--manifest-path", manifest, "check", "--config", "deny.toml"]);
+        run_command(deny.args(["bans", "licenses", "sources"]))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,39 @@
+//! `cargo xtask test`: what a change has to pass.
+
+use std::time::Duration;
+
+use crate::process::{Failure, cargo, run as run_command};
+use crate::steps::Steps;
+use crate::workspace::Workspace;
+use crate::{check, fuzz, setup};
+
+/// Time of each fuzz target: long enough to replay the seeds and find what is near them.
+const SHORT_FUZZ: Duration = Duration::from_secs(15);
+
+/// Whether the fuzz targets run at the end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fuzzing {
+    Short,
+    Skip,
+}
+
+/// Setup, then every check and test; one failure does not hide the next.
+pub(crate) fn run(workspace: &Workspace, fuzzing: Fuzzing) -> Result<(), Failure> {
+    let mut steps = Steps::default();
+    let mut tools = None;
+    steps.run("setup", || setup::run(workspace).map(|found| tools = Some(found)));
+    let Some(tools) = tools else {
+        return steps.finish();
+    };
+    check::run_steps(workspace, &mut steps);
+    steps.run("tests", || {
+        let mut tests = cargo(&workspace.root);
+        tools.export(&mut tests);
+        run_command(tests.args(["test", "--workspace", "--locked", "--no-fail-fast"]))
+    });
+    match fuzzing {
+        Fuzzing::Short => steps.run("fuzz", || fuzz::run(workspace, fuzz::Request::all(SHORT_FUZZ))),
+        Fuzzing::Skip => eprintln!("\n=== fuzz: left out by --no-fuzz"),
+    }
+    steps.finish()
+}
