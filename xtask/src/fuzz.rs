@@ -101,7 +101,8 @@ fn build(workspace: &Workspace, targets: &[String]) -> Result<PathBuf, Failure> 
     Ok(target_dir.join(host).join("release"))
 }
 
-/// Fuzzes from the committed seeds and the corpus of earlier runs.
+/// Fuzzes from the committed seeds and the corpus of earlier runs. What libFuzzer says goes to a file beside the
+/// programs; the numbers at its end are shown.
 fn explore(workspace: &Workspace, program: &Path, target: &str, time: Duration) -> Result<(), Failure> {
     let fuzz = workspace.fuzz_dir();
     let corpus = fuzz.join("corpus").join(target);
@@ -110,18 +111,34 @@ fn explore(workspace: &Workspace, program: &Path, target: &str, time: Duration) 
         fs::create_dir_all(folder)
             .map_err(|error| Failure::new(format!("cannot create {}: {error}", folder.display())))?;
     }
+    let log = workspace.target.join("fuzz").join(format!("{target}.log"));
+    let stderr = fs::File::create(&log)
+        .map_err(|error| Failure::new(format!("cannot write {}: {error}", log.display())))?;
     let mut explore = command(program, &fuzz);
     explore.args([&corpus, &fuzz.join("seeds").join(target)]);
     explore.arg(format!("-artifact_prefix={}/", artifacts.display()));
     explore.arg(format!("-max_total_time={}", time.as_secs()));
-    // A run of minutes prints a screen, not a scroll; an input that takes 5 s or 1 GiB is a finding.
-    explore.args(["-print_final_stats=1", "-verbosity=0", "-timeout=5", "-rss_limit_mb=1024"]);
-    run_command(&mut explore).map_err(|failure| {
-        let place = artifacts.display();
-        Failure::new(format!(
-            "{failure}; the input is in {place}: `cargo xtask fuzz {target} FILE` replays it"
-        ))
-    })
+    // An input that takes 5 s or 1 GiB is a finding.
+    explore.args(["-print_final_stats=1", "-timeout=5", "-rss_limit_mb=1024"]);
+    let result = run_command(explore.stderr(stderr));
+    let said = fs::read(&log).unwrap_or_default();
+    let said = String::from_utf8_lossy(&said);
+    match result {
+        Ok(()) => said.lines().filter(|line| line.starts_with("stat::")).for_each(|line| eprintln!("{line}")),
+        Err(failure) => {
+            eprintln!("{}", last_lines(&said, 60));
+            return Err(Failure::new(format!(
+                "{failure}; `cargo xtask fuzz {target} FILE` replays the input, which is in {}",
+                artifacts.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
 /// The names of `fuzz_targets/*.rs`, sorted.
