@@ -2,14 +2,14 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`check`] | formatting, lints, docs, dependencies; compiles but runs nothing of ours |
-//! | [`layers`] | the allowed edges between our crates, and what may never be under them |
-//! | [`setup`] | installs the programs that the tests talk to |
-//! | [`test`] | setup, check, every test, a short fuzz run |
-//! | [`fuzz`] | builds and runs the fuzz targets on the stable compiler |
-//! | [`bench`] | the benches by short name |
+//! | `check` | formatting, lints, docs, dependencies; compiles but runs nothing of ours |
+//! | `layers` | the allowed edges between our crates, and what may never be under them |
+//! | `setup` | installs the programs that the tests talk to |
+//! | `test` | setup, check, every test, a short fuzz run |
+//! | `fuzz` | builds and runs the fuzz targets on the stable compiler |
+//! | `bench` | the benches by short name |
 //!
-//! [`process`] runs commands, [`steps`] times them, [`workspace`] knows where things are.
+//! `process` runs commands, `steps` times them, `workspace` knows where things are.
 
 mod bench;
 mod check;
