@@ -66,7 +66,7 @@ impl MessageBuf {
     ///
     /// When the headroom is used up: more than [`HEADROOM`] minus [`HEADER_LEN`] bytes in all.
     pub fn prepend(&mut self, header: &[u8]) {
-        assert!(self.start - header.len() >= HEADER_LEN, "headroom is used up");
+        assert!(header.len() + HEADER_LEN <= self.start, "headroom is used up");
         self.start -= header.len();
         self.buf[self.start..][..header.len()].copy_from_slice(header);
     }
@@ -107,6 +107,16 @@ impl MessageBuf {
         header.digest = Sha256::digest(self.payload()).into();
         header.payload_len = u32::try_from(self.len()).unwrap_or(u32::MAX);
         self.freeze(&header)
+    }
+
+    /// As [`finish`](Self::finish), but hands the buffer back when there is no payload. AWS's serializers refuse to write
+    /// such a message, and no stream message may be one (agent `datachannel.go` `SendStreamDataMessage`).
+    ///
+    /// # Errors
+    ///
+    /// The buffer itself, when it is empty.
+    pub fn try_finish(self, header: Header) -> Result<Bytes, Self> {
+        if self.is_empty() { Err(self) } else { Ok(self.finish(header)) }
     }
 
     /// As [`finish`](Self::finish), with digest and length as `header` has them: for messages that are wrong on purpose,
@@ -152,11 +162,17 @@ impl Slab {
         MessageBuf::over(std::mem::take(&mut self.rest), payload)
     }
 
+    /// Takes back a buffer that was not used after all.
+    pub fn restore(&mut self, buf: MessageBuf) {
+        self.rest = buf.buf;
+        self.rest.clear();
+    }
+
     /// Cuts `buf` to the length of its payload and keeps the rest of its allocation for the next message.
     pub fn reclaim(&mut self, buf: &mut MessageBuf) {
         let end = (buf.buf.len() + TAILROOM).min(buf.buf.capacity());
         self.rest = buf.buf.split_off(end);
-        buf.limit = buf.limit.min(end);
+        buf.limit = buf.buf.len();
     }
 }
 
@@ -191,6 +207,25 @@ mod tests {
     #[should_panic(expected = "headroom is used up")]
     fn too_much_headroom_is_a_misuse() {
         MessageBuf::with_capacity(0).prepend(&[0; 17]);
+    }
+
+    #[test]
+    #[should_panic(expected = "headroom is used up")]
+    fn far_too_much_headroom_is_a_misuse() {
+        MessageBuf::with_capacity(0).prepend(&[0; 1000]);
+    }
+
+    #[test]
+    fn a_reclaimed_buffer_is_full_and_keeps_its_tailroom() {
+        let mut slab = Slab::default();
+        let mut buf = slab.take(64);
+        buf.put_slice(b"payload");
+        slab.reclaim(&mut buf);
+        assert_eq!(buf.spare_len(), 0);
+        let at = buf.payload().as_ptr();
+        buf.append(&[7; TAILROOM]);
+        assert_eq!(buf.payload().as_ptr(), at);
+        assert_eq!(buf.len(), 7 + TAILROOM);
     }
 
     #[test]

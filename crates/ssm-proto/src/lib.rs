@@ -60,3 +60,4 @@ pub use message_id::MessageId;
 pub use message_type::MessageType;
 pub use payload_type::PayloadType;
 pub use secret::{Secret, Token};
+pub use serde_json::value::RawValue;

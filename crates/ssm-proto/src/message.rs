@@ -30,8 +30,8 @@ pub struct Message {
 impl Message {
     /// Reads one WebSocket frame.
     ///
-    /// The digest of publication messages is never checked, because the service leaves it wrong; neither is that of an
-    /// empty payload.
+    /// The digest of publication messages is never checked, because the service leaves it wrong; neither is that of a
+    /// payload that is empty and declared so.
     ///
     /// # Errors
     ///
@@ -63,7 +63,7 @@ impl Message {
             return Err(DecodeError::PayloadLength { declared: payload_len, have });
         }
         if strictness != Strictness::Unchecked
-            && have != 0
+            && (have != 0 || payload_len != 0)
             && Sha256::digest(&self.payload).as_slice() != digest
         {
             return Err(DecodeError::Digest);

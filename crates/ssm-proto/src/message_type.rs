@@ -75,7 +75,7 @@ impl MessageType {
         matches!(self, Self::Unknown(field) if trim(field).is_empty())
     }
 
-    /// Reads the field. NULs are trimmed at both ends, then white space, as both AWS readers do (plugin
+    /// Reads the field. NULs are trimmed at both ends, then ASCII white space, as both AWS readers do (plugin
     /// `messageparser.go` `getString`), so that right-justified names of third-party clients are understood.
     pub(crate) fn decode(field: &[u8; FIELD_LEN]) -> Self {
         let trimmed = trim(field);

@@ -1,6 +1,7 @@
 //! Acknowledgements.
 
 use crate::json::Object;
+use crate::message_type::FIELD_LEN;
 use crate::{BodyError, MessageBuf, MessageId, MessageType};
 
 /// The payload of an `acknowledge` message. One acknowledges one message; receivers look at the sequence number only
@@ -42,19 +43,19 @@ impl Acknowledge {
     ///
     /// # Errors
     ///
-    /// Only a missing or unusable sequence number is an error: receivers match on nothing else.
+    /// Only a missing or unusable sequence number is an error: receivers match on nothing else. A type or id that cannot
+    /// be read is blank.
     pub fn decode(payload: &[u8]) -> Result<Self, BodyError> {
         if let Some(usual) = Self::decode_usual(payload) {
             return Ok(usual);
         }
         let object = Object::parse(payload)?;
         let sequence = object.required("AcknowledgedMessageSequenceNumber")?;
-        let name: String = object.or_default("AcknowledgedMessageType")?;
-        let id: String = object.or_default("AcknowledgedMessageId")?;
+        let text = |name| object.or_default::<String>(name).unwrap_or_default();
         Ok(Self {
-            message_type: MessageType::from_name(&name)
-                .ok_or(BodyError::Invalid("AcknowledgedMessageType"))?,
-            message_id: MessageId::parse(&id).unwrap_or_default(),
+            message_type: MessageType::from_name(&text("AcknowledgedMessageType"))
+                .unwrap_or(MessageType::Unknown([b' '; FIELD_LEN])),
+            message_id: MessageId::parse(&text("AcknowledgedMessageId")).unwrap_or_default(),
             sequence,
         })
     }
@@ -124,6 +125,19 @@ mod tests {
             "AcknowledgedMessageId":"dd01e56b-ff48-483e-a508-b5f073f31b16",
             "AcknowledgedMessageType":"output_stream_data","Extra":[1]}"#;
         assert_eq!(Acknowledge::decode(text), Ok(acknowledge(12)));
+    }
+
+    #[test]
+    fn an_unusable_type_or_id_does_not_matter() {
+        let long = "t".repeat(33);
+        for name in [&*format!("\"{long}\""), "7", "null"] {
+            let text = format!(
+                r#"{{"AcknowledgedMessageType":{name},"AcknowledgedMessageId":[],"AcknowledgedMessageSequenceNumber":5}}"#
+            );
+            let decoded = Acknowledge::decode(text.as_bytes()).unwrap();
+            assert_eq!(decoded.sequence, 5);
+            assert!(decoded.message_type.is_blank());
+        }
     }
 
     #[test]

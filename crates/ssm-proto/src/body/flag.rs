@@ -41,6 +41,8 @@ impl ControlFlag {
 }
 
 /// The payload of an exit code message: the text `EXIT_CODE: n` (agent `shell.go`).
+///
+/// Exit codes of Windows are unsigned; those above [`i32::MAX`] are held as the `i32` with the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ExitCode(pub i32);
 
@@ -59,7 +61,8 @@ impl ExitCode {
         if !unsigned.iter().all(u8::is_ascii_digit) {
             return None;
         }
-        Some(Self(str::from_utf8(digits).ok()?.parse().ok()?))
+        let code: i64 = str::from_utf8(digits).ok()?.parse().ok()?;
+        i32::try_from(code).or_else(|_| u32::try_from(code).map(u32::cast_signed)).map(Self).ok()
     }
 }
 
@@ -85,12 +88,15 @@ mod tests {
     fn only_the_exact_text_is_an_exit_code() {
         assert_eq!(ExitCode::decode(b"EXIT_CODE: 3"), Some(ExitCode(3)));
         assert_eq!(ExitCode::decode(b"EXIT_CODE: -1"), Some(ExitCode(-1)));
+        assert_eq!(ExitCode::decode(b"EXIT_CODE: 3221225786"), Some(ExitCode(-1_073_741_510)));
         for other in [
             &b"EXIT_CODE: "[..],
             b"EXIT_CODE: +3",
             b"EXIT_CODE: 3\n",
             b"EXIT_CODE:3",
-            b"EXIT_CODE: 99999999999",
+            b"EXIT_CODE: 4294967296",
+            b"EXIT_CODE: -2147483649",
+            b"EXIT_CODE: -",
         ] {
             assert_eq!(ExitCode::decode(other), None, "{}", other.escape_ascii());
         }

@@ -8,6 +8,7 @@ mod channel_closed;
 mod flag;
 mod handshake;
 mod open;
+mod port;
 mod session_state;
 mod size;
 
@@ -19,5 +20,6 @@ pub use handshake::{
     KmsResult, ProcessedAction,
 };
 pub use open::OpenDataChannel;
+pub use port::PortProperties;
 pub use session_state::SessionState;
 pub use size::TerminalSize;

@@ -21,6 +21,12 @@ pub struct OpenDataChannel {
     pub client_version: Option<String>,
 }
 
+/// At least the bytes of the names and the punctuation around them.
+const NAMES_LEN: usize = 192;
+
+/// Bytes a byte of text takes at most in JSON.
+const LONGEST_ESCAPE: usize = 6;
+
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Wire<'a> {
@@ -46,7 +52,16 @@ impl OpenDataChannel {
             client_id: self.client_id.as_deref(),
             client_version: self.client_version.as_deref(),
         };
-        Secret::new(String::from_utf8(json::to_vec(&wire)).expect("JSON is UTF-8"))
+        let texts = [
+            Some(&self.request_id),
+            Some(self.token.expose()),
+            self.client_instance_id.as_ref(),
+            self.client_id.as_ref(),
+            self.client_version.as_ref(),
+        ];
+        let len: usize = texts.into_iter().flatten().map(String::len).sum();
+        let json = json::to_vec_sized(&wire, NAMES_LEN + LONGEST_ESCAPE * len);
+        Secret::new(String::from_utf8(json).expect("JSON is UTF-8"))
     }
 
     /// Reads the JSON text.
