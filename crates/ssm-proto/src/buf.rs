@@ -1,7 +1,7 @@
 //! Outgoing payloads with room around them.
 
 use bytes::buf::Limit;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut, Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
 
 use crate::{HEADER_LEN, Header, Layout};
@@ -103,7 +103,7 @@ impl MessageBuf {
     }
 
     /// Computes digest and length, writes `header` with them in front of the payload, and freezes the message.
-    pub fn finish(mut self, mut header: Header) -> Bytes {
+    pub fn finish(self, mut header: Header) -> Bytes {
         header.digest = Sha256::digest(self.payload()).into();
         header.payload_len = u32::try_from(self.len()).unwrap_or(u32::MAX);
         self.freeze(&header)
@@ -121,11 +121,11 @@ impl MessageBuf {
 
     /// As [`finish`](Self::finish), with digest and length as `header` has them: for messages that are wrong on purpose,
     /// as the service's publication messages are.
-    pub fn finish_verbatim(mut self, header: &Header) -> Bytes {
+    pub fn finish_verbatim(self, header: &Header) -> Bytes {
         self.freeze(header)
     }
 
-    fn freeze(&mut self, header: &Header) -> Bytes {
+    fn freeze(mut self, header: &Header) -> Bytes {
         let mut head = [0; HEADER_LEN];
         let len = header.encode(&mut head);
         debug_assert!(
@@ -134,8 +134,8 @@ impl MessageBuf {
         );
         let first = self.start - len;
         self.buf[first..self.start].copy_from_slice(&head[..len]);
-        let _unused = self.buf.split_to(first);
-        self.buf.split().freeze()
+        self.buf.advance(first);
+        self.buf.freeze()
     }
 }
 
