@@ -1,0 +1,985 @@
+//! The channel: everything that happens to a session goes through here.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use ssm_proto::body::{
+    Acknowledge, ChannelClosed, ControlFlag, ExitCode, HandshakeComplete, HandshakeRequest,
+    HandshakeResponse, OpenDataChannel, SessionState,
+};
+use ssm_proto::{
+    BodyError, DecodeError, Flags, Header, Message, MessageBuf, MessageId, MessageType, PayloadType, Secret,
+    Slab, Token,
+};
+
+use crate::handshake;
+use crate::pace::Pacer;
+use crate::recv_queue::{RecvQueue, Verdict};
+use crate::rtt::Rtt;
+use crate::send_queue::SendQueue;
+use crate::timer::{Timer, TimerTable};
+use crate::version;
+use crate::window::Window;
+use crate::{
+    ChannelError, CloseReason, Config, Event, Evidence, Handshake, HandshakeError, Ready, Role, SendError,
+    SessionKind, Stats, Transmit,
+};
+
+/// Most acknowledgements that wait for the socket. A message beyond them is not taken, so it comes again.
+const ACKS_MAX: usize = 16_384;
+
+/// Frames in a row that may be no messages before the peer counts as something else than a data channel.
+const GARBAGE_MAX: u32 = 16;
+
+/// Bytes of payload that are kept for repetition while a start is assumed.
+const PROVISIONAL_MAX: usize = 64 * 1024;
+
+/// While the gateway has paused a client, one message goes out this often, in case the start message was lost.
+const PAUSE_PROBE: Duration = Duration::from_secs(1);
+
+/// Messages that are repeated at once when nothing at all was acknowledged for a timeout.
+const SILENT_RESENDS: usize = 8;
+
+/// The most that a wall clock may run ahead of the monotonic one before the machine counts as having been asleep.
+const SUSPEND_JUMP: Duration = Duration::from_secs(5);
+
+/// Reconnect delays: random up to this, doubled with each attempt, up to [`REDIAL_MAX`].
+const REDIAL_BASE: Duration = Duration::from_millis(100);
+const REDIAL_MAX: Duration = Duration::from_secs(8);
+
+/// Reliability, handshake and resume of one data channel. Performs no IO and reads no clock; see the crate for the order of
+/// calls.
+#[derive(Debug)]
+pub struct Channel {
+    role: Role,
+    config: Arc<Config>,
+    rng: ChaCha8Rng,
+    /// A monotonic instant and the time since the Unix epoch at it.
+    clock: (Instant, Duration),
+    /// Kept for the life of the channel, across connections.
+    client_id: MessageId,
+
+    phase: Phase,
+    link: Link,
+    /// Times connected.
+    connections: u64,
+    /// Attempts to connect since something was last heard from the peer.
+    attempt: u32,
+    /// The session as far as it is known.
+    ready: Option<Ready>,
+    handshake_error: Option<HandshakeError>,
+    handshake_started: Option<Instant>,
+    exit_code: Option<i32>,
+    /// What was sent while the start was assumed, and is sent again if a handshake follows.
+    provisional: Option<Provisional>,
+    input: Input,
+
+    send_queue: SendQueue,
+    recv_queue: RecvQueue,
+    rtt: Rtt,
+    window: Window,
+    pacer: Option<Pacer>,
+    /// Nothing is sent before this message is acknowledged.
+    barrier: Option<i64>,
+    paused: bool,
+    /// When a paused client may send its next message.
+    pause_probe: Option<Instant>,
+    /// Why `poll_transmit` gave nothing though something waits: not before this.
+    held_until: Option<Instant>,
+    last_ack: Option<Instant>,
+    /// No timeout is served before this: the path is silent and only a few messages probe it.
+    silent_until: Option<Instant>,
+    /// Connected, unpaused time without progress, up to the last pause or loss.
+    stalled: Duration,
+    stalled_since: Option<Instant>,
+    garbage: u32,
+
+    opening: Option<Secret<String>>,
+    acks: VecDeque<(i64, MessageId)>,
+    /// Unsequenced messages of an agent.
+    control: VecDeque<Bytes>,
+    ping: bool,
+    events: VecDeque<Event>,
+    timers: TimerTable,
+    slab: Slab,
+    ack_slab: Slab,
+    stats: Stats,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing is known of the session.
+    Waiting,
+    /// The handshake has begun.
+    Handshaking,
+    /// Payloads flow.
+    Running,
+    /// The terminate flag was sent under this number.
+    Terminating {
+        flag: i64,
+    },
+    Closed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    Down,
+    Up,
+}
+
+#[derive(Debug, Default)]
+struct Provisional {
+    payloads: Vec<(PayloadType, Bytes)>,
+    bytes: usize,
+}
+
+/// Whether an agent takes input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// Input is delivered and acknowledged.
+    Accepted,
+    /// Input is left unacknowledged, so that the client repeats it: what the terminal or port is not ready for (agent
+    /// `datachannel.go`, `ErrHandlerNotReady`).
+    Refused,
+}
+
+/// What an agent tells the service about its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AgentState {
+    /// The data channel is open. To be announced before anything else.
+    Connected,
+    /// A shell or command has ended.
+    Terminating,
+}
+
+impl Channel {
+    /// A channel that is not connected yet.
+    ///
+    /// `seed` decides message ids and jitter; take it from the OS. `unix_now` is the time since the Unix epoch at `now`.
+    pub fn new(role: Role, config: Arc<Config>, seed: [u8; 32], now: Instant, unix_now: Duration) -> Self {
+        let mut rng = ChaCha8Rng::from_seed(seed);
+        let client_id = random_id(&mut rng);
+        let largest = 4 * (config.payload_len + ssm_proto::HEADROOM);
+        Self {
+            role,
+            clock: (now, unix_now),
+            client_id,
+            phase: Phase::Waiting,
+            link: Link::Down,
+            connections: 0,
+            attempt: 0,
+            ready: None,
+            handshake_error: None,
+            handshake_started: None,
+            exit_code: None,
+            provisional: None,
+            input: Input::Accepted,
+            send_queue: SendQueue::default(),
+            recv_queue: RecvQueue::new(config.reorder_max, config.reorder_bytes_max),
+            rtt: Rtt::new(),
+            window: Window::new(config.window_min.max(largest), config.window_max),
+            pacer: config.pacing.map(Pacer::new),
+            barrier: None,
+            paused: false,
+            pause_probe: None,
+            held_until: None,
+            last_ack: None,
+            silent_until: None,
+            stalled: Duration::ZERO,
+            stalled_since: None,
+            garbage: 0,
+            opening: None,
+            acks: VecDeque::new(),
+            control: VecDeque::new(),
+            ping: false,
+            events: VecDeque::new(),
+            timers: TimerTable::default(),
+            slab: Slab::default(),
+            ack_slab: Slab::default(),
+            stats: Stats::default(),
+            config,
+            rng,
+        }
+    }
+
+    /// A WebSocket is open, for the first time or again. `token` goes into the first frame.
+    ///
+    /// All counters and unacknowledged messages are kept; what was in flight is sent again.
+    pub fn handle_connected(&mut self, now: Instant, token: Token) {
+        if self.phase == Phase::Closed {
+            return;
+        }
+        let first = self.connections == 0;
+        self.connections += 1;
+        self.link = Link::Up;
+        self.paused = false;
+        self.silent_until = None;
+        self.opening = Some(self.open_text(token));
+        self.timers.stop(Timer::Redial);
+        self.timers.set(Timer::KeepAlive, now + self.config.keep_alive);
+        self.timers.set(Timer::Silence, now + self.config.silence);
+        self.send_queue.resend_all();
+        self.window.reconnected();
+        match self.role {
+            Role::Client => self.expect_start(now),
+            Role::Agent if first => self.start_agent(now),
+            Role::Agent => {}
+        }
+        if !first {
+            self.events.push_back(Event::Resumed);
+        }
+        self.watch_progress(now);
+    }
+
+    /// A binary frame, or a text frame taken as one, has arrived.
+    ///
+    /// # Errors
+    ///
+    /// When the peer broke the protocol for good. A frame that is merely damaged is dropped and counted; it comes again.
+    pub fn handle_binary(&mut self, now: Instant, wire: Bytes) -> Result<(), ChannelError> {
+        if self.phase == Phase::Closed {
+            return Ok(());
+        }
+        self.heard(now);
+        let message = match Message::decode(wire, self.config.strictness) {
+            Ok(message) => message,
+            Err(error) => return self.undecodable(error),
+        };
+        self.garbage = 0;
+        match message.header.message_type {
+            MessageType::Acknowledge => self.handle_acknowledge(now, &message.payload),
+            MessageType::InputStreamData if self.role == Role::Agent => self.handle_stream(now, message)?,
+            MessageType::OutputStreamData if self.role == Role::Client => self.handle_stream(now, message)?,
+            MessageType::ChannelClosed => self.handle_channel_closed(&message.payload),
+            MessageType::StartPublication => self.unpause(now),
+            MessageType::PausePublication => self.pause(now),
+            MessageType::InputStreamData
+            | MessageType::OutputStreamData
+            | MessageType::AgentSessionState
+            | MessageType::InteractiveShell
+            | MessageType::Unknown(_) => self.stats.unknown_messages += 1,
+        }
+        Ok(())
+    }
+
+    /// A ping or pong has arrived: the connection is alive.
+    pub fn handle_pong(&mut self, now: Instant) {
+        self.heard(now);
+    }
+
+    /// The wall clock, at every wake-up: keeps creation dates right, and probes the connection when the machine was asleep.
+    pub fn handle_clock(&mut self, now: Instant, unix_now: Duration) {
+        let expected = self.unix(now);
+        self.clock = (now, unix_now);
+        if unix_now > expected + SUSPEND_JUMP && self.link == Link::Up {
+            self.ping = true;
+            self.timers.set(Timer::Silence, now + SUSPEND_JUMP);
+        }
+    }
+
+    /// The connection is gone, or an attempt to make one failed. An [`Event::Redial`] follows in its time.
+    pub fn handle_disconnected(&mut self, now: Instant) {
+        if self.phase == Phase::Closed {
+            return;
+        }
+        self.link = Link::Down;
+        self.opening = None;
+        self.ping = false;
+        self.held_until = None;
+        for timer in [Timer::KeepAlive, Timer::Silence, Timer::AssumeReady] {
+            self.timers.stop(timer);
+        }
+        self.watch_progress(now);
+        let delay = self.redial_delay();
+        self.timers.set(Timer::Redial, now + delay);
+        if let Some(budget) = self.config.reconnect
+            && !self.timers.is_set(Timer::Reconnect)
+        {
+            self.timers.set(Timer::Reconnect, now + budget);
+        }
+    }
+
+    /// The service refuses to resume the session: it is over.
+    pub fn handle_resume_refused(&mut self) {
+        self.close(CloseReason::ResumeRefused);
+    }
+
+    /// The time announced by [`poll_timeout`](Self::poll_timeout) has come. Calling it early does nothing.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.held_until.is_some_and(|until| until <= now) {
+            self.held_until = None;
+        }
+        for timer in Timer::ALL {
+            if self.timers.expire(timer, now) {
+                self.handle_timer(timer, now);
+            }
+        }
+        self.handle_retransmit(now);
+    }
+
+    /// A buffer for one payload of up to [`Config::payload_len`] bytes, to give to [`send`](Self::send).
+    pub fn buffer(&mut self) -> MessageBuf {
+        self.slab.take(self.config.payload_len)
+    }
+
+    /// Takes back a buffer that was not used.
+    pub fn recycle(&mut self, buf: MessageBuf) {
+        self.slab.restore(buf);
+    }
+
+    /// Sends a payload. It is kept until the peer has acknowledged it.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Blocked`] while [`can_send`](Self::can_send) does not hold, with the payload.
+    pub fn send(
+        &mut self,
+        now: Instant,
+        kind: PayloadType,
+        mut payload: MessageBuf,
+    ) -> Result<(), SendError> {
+        if matches!(self.phase, Phase::Closed | Phase::Terminating { .. }) {
+            return Err(SendError::Closed);
+        }
+        if payload.is_empty() {
+            return Err(SendError::Empty);
+        }
+        if !self.can_send() {
+            return Err(SendError::Blocked(payload));
+        }
+        if let Some(provisional) = &mut self.provisional {
+            provisional.keep(kind, payload.payload());
+        }
+        // What overtakes a disconnect flag stalls the agent for ever (agent port_basic.go: an acknowledged message whose
+        // write to the closed connection fails is never retried).
+        let disconnects = kind == PayloadType::Flag
+            && ControlFlag::decode(payload.payload()) == ControlFlag::DisconnectToPort;
+        self.slab.reclaim(&mut payload);
+        let sequence = self.enqueue(now, kind, payload);
+        if disconnects {
+            self.barrier = Some(sequence);
+        }
+        Ok(())
+    }
+
+    /// Ends the session: by a flag in port sessions, whose agent is given 2 s to acknowledge it; otherwise at once, and the
+    /// caller has to tell the service. [`Event::Closed`] follows.
+    pub fn terminate(&mut self, now: Instant) {
+        match (self.phase, &self.ready) {
+            (Phase::Closed | Phase::Terminating { .. }, _) => {}
+            (Phase::Running, Some(ready)) if self.role == Role::Client && ready.heeds_terminate_flag() => {
+                let flag =
+                    self.enqueue_bytes(now, PayloadType::Flag, &ControlFlag::TerminateSession.encode());
+                self.phase = Phase::Terminating { flag };
+                self.timers.set(Timer::Terminate, now + self.config.terminate_timeout);
+            }
+            _ => self.close(CloseReason::Terminated),
+        }
+    }
+
+    /// Whether an agent takes input from now on. A channel begins with [`Input::Accepted`].
+    pub fn set_input(&mut self, input: Input) {
+        self.input = input;
+    }
+
+    /// Tells the service the state of an agent's session.
+    pub fn announce(&mut self, now: Instant, state: AgentState, session_id: &str) {
+        let name = match state {
+            AgentState::Connected => "Connected",
+            AgentState::Terminating => "Terminating",
+        };
+        let body =
+            SessionState { schema_version: 1, session_state: name.into(), session_id: session_id.into() };
+        let header =
+            Header::control(MessageType::AgentSessionState, random_id(&mut self.rng), self.created_ms(now));
+        self.control.push_back(buffer_of(&body.encode()).finish(header));
+    }
+
+    /// The next thing to put on the WebSocket. Acknowledgements come first. Ask only when the socket takes it.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        if self.link == Link::Down {
+            return None;
+        }
+        if let Some(text) = self.opening.take() {
+            return Some(Transmit::Text(text));
+        }
+        if let Some((sequence, id)) = self.acks.pop_front() {
+            return Some(Transmit::Binary(self.acknowledgement(now, sequence, id)));
+        }
+        if let Some(message) = self.control.pop_front() {
+            return Some(Transmit::Binary(message));
+        }
+        if std::mem::take(&mut self.ping) {
+            return Some(Transmit::Ping);
+        }
+        self.transmit_stream(now).map(Transmit::Binary)
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.timers.next(), self.held_until, self.retransmit_deadline()].into_iter().flatten().min()
+    }
+
+    /// Whether [`send`](Self::send) would take a payload. Poll the transmits first: at most one message waits for the socket.
+    pub fn can_send(&self) -> bool {
+        self.phase == Phase::Running
+            && self.barrier.is_none()
+            && !self.send_queue.has_unsent()
+            && self.send_queue.bytes() < self.window.size()
+            && self.send_queue.count() < self.config.in_flight_max
+            && self.provisional.as_ref().is_none_or(|provisional| provisional.bytes < PROVISIONAL_MAX)
+    }
+
+    /// Whether everything that was sent has been acknowledged.
+    pub fn is_drained(&self) -> bool {
+        self.send_queue.count() == 0
+    }
+
+    /// Whether the session is over.
+    pub fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    /// How the session started, once it has.
+    pub fn ready(&self) -> Option<&Ready> {
+        self.ready.as_ref()
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Counters and gauges.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            rtt: self.rtt.smoothed(),
+            window: self.window.size(),
+            in_flight: self.send_queue.bytes(),
+            parked: self.recv_queue.parked(),
+            resumes: self.connections.saturating_sub(1),
+            ..self.stats
+        }
+    }
+
+    fn handle_acknowledge(&mut self, now: Instant, payload: &[u8]) {
+        self.stats.acknowledgements_received += 1;
+        self.unpause(now);
+        let Ok(acknowledge) = Acknowledge::decode(payload) else {
+            self.stats.undecodable_frames += 1;
+            return;
+        };
+        let sequence = acknowledge.sequence;
+        let Some(acknowledged) = self.send_queue.acknowledge(sequence) else { return };
+        self.progress(now);
+        self.window.acknowledged(acknowledged.len);
+        if let Some(sent_at) = acknowledged.sent_once {
+            let sample = now.saturating_duration_since(sent_at);
+            self.rtt.sample(sample);
+            self.window.sample(now, sample, acknowledged.delivered);
+        }
+        if self.barrier == Some(sequence) {
+            self.barrier = None;
+        }
+        if self.phase == (Phase::Terminating { flag: sequence }) {
+            self.close(CloseReason::Terminated);
+        }
+    }
+
+    fn handle_stream(&mut self, now: Instant, message: Message) -> Result<(), ChannelError> {
+        self.unpause(now);
+        self.progress_of_peer();
+        let Header { sequence, id, payload_type, .. } = message.header;
+        if self.acks.len() >= ACKS_MAX || self.refuses(payload_type) {
+            self.stats.refused += 1;
+            return Ok(());
+        }
+        match self.recv_queue.accept(message) {
+            Verdict::InOrder(message) => {
+                self.acks.push_back((sequence, id));
+                self.deliver(now, message)?;
+                while let Some(message) = self.recv_queue.next_parked() {
+                    self.deliver(now, message)?;
+                }
+            }
+            Verdict::Parked => {
+                self.stats.out_of_order_received += 1;
+                self.acks.push_back((sequence, id));
+            }
+            Verdict::Duplicate => {
+                self.stats.duplicates_received += 1;
+                self.acks.push_back((sequence, id));
+            }
+            Verdict::Refused => self.stats.refused += 1,
+        }
+        Ok(())
+    }
+
+    /// A message in its turn, whether it came in order or was parked: both are treated alike.
+    fn deliver(&mut self, now: Instant, message: Message) -> Result<(), ChannelError> {
+        let kind = message.header.payload_type.unwrap_or(PayloadType::Unknown(0));
+        let payload = message.payload;
+        self.stats.messages_received += 1;
+        self.stats.bytes_received += payload.len() as u64;
+        match (self.role, kind) {
+            (Role::Client, PayloadType::HandshakeRequest) => self.handle_request(now, &payload),
+            (Role::Client, PayloadType::HandshakeComplete) => self.handle_complete(now, &payload),
+            (
+                Role::Client,
+                PayloadType::Output | PayloadType::StdErr | PayloadType::ExitCode | PayloadType::Flag,
+            ) => {
+                self.deliver_output(now, kind, payload);
+                Ok(())
+            }
+            (Role::Agent, PayloadType::HandshakeResponse) => self.handle_response(now, &payload),
+            (Role::Agent, PayloadType::Output | PayloadType::Size | PayloadType::Flag) => {
+                // Before the handshake is complete an agent acknowledges and discards input (agent datachannel.go
+                // processStreamDataMessage).
+                if self.phase == Phase::Running {
+                    self.events.push_back(Event::Payload { kind, payload });
+                }
+                Ok(())
+            }
+            _ => {
+                self.stats.unknown_messages += 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn deliver_output(&mut self, now: Instant, kind: PayloadType, payload: Bytes) {
+        if self.phase == Phase::Waiting && kind != PayloadType::Flag {
+            let kind = if kind == PayloadType::Output {
+                SessionKind::Shell
+            } else {
+                SessionKind::NonInteractiveCommands
+            };
+            self.start(now, Ready::without_handshake(kind, Evidence::FirstOutput));
+        }
+        if self.phase == Phase::Running {
+            self.provisional = None;
+        }
+        if kind == PayloadType::ExitCode {
+            self.exit_code = ExitCode::decode(&payload).map(|code| code.0).or(self.exit_code);
+        }
+        self.events.push_back(Event::Payload { kind, payload });
+    }
+
+    /// The client's part: answers once. A repeated request is a duplicate and was acknowledged again; a second answer would
+    /// block the agent for ever (agent `datachannel.go`, unbuffered response channel).
+    fn handle_request(&mut self, now: Instant, payload: &[u8]) -> Result<(), ChannelError> {
+        if self.handshake_started.is_some() {
+            self.stats.unknown_messages += 1;
+            return Ok(());
+        }
+        let request = HandshakeRequest::decode(payload).map_err(|error| self.misbehaved(error))?;
+        let answer = handshake::answer(&self.config, &request);
+        self.handshake_started = Some(now);
+        self.phase = Phase::Handshaking;
+        self.timers.stop(Timer::AssumeReady);
+        self.timers.set(Timer::Handshake, now + self.config.handshake_timeout);
+        self.handshake_error = answer.error;
+        self.ready = answer.kind.map(|kind| Ready {
+            kind,
+            port: answer.port,
+            peer_version: request.agent_version,
+            customer_message: String::new(),
+            evidence: Evidence::Handshake,
+        });
+        self.enqueue_bytes(now, PayloadType::HandshakeResponse, &answer.response.encode());
+        Ok(())
+    }
+
+    fn handle_complete(&mut self, now: Instant, payload: &[u8]) -> Result<(), ChannelError> {
+        let complete = HandshakeComplete::decode(payload).map_err(|error| self.misbehaved(error))?;
+        if self.phase != Phase::Handshaking {
+            self.stats.unknown_messages += 1;
+            return Ok(());
+        }
+        if let Some(error) = self.handshake_error.take() {
+            self.close(CloseReason::HandshakeFailed(error));
+            return Ok(());
+        }
+        let Some(mut ready) = self.ready.take() else {
+            return Err(self.misbehaved(BodyError::Missing("SessionType")));
+        };
+        ready.customer_message = complete.customer_message;
+        let port = matches!(ready.kind, SessionKind::Port(_));
+        self.start(now, ready);
+        if port {
+            // The agent marks the handshake complete only after it has written this message, and discards what arrives in
+            // between (agent datachannel.go); a flag without effect finds out when that is over.
+            let probe = self.enqueue_bytes(now, PayloadType::Flag, &ControlFlag::Ignored.encode());
+            self.barrier = Some(probe);
+        }
+        for (kind, payload) in self.provisional.take().unwrap_or_default().payloads {
+            self.enqueue_bytes(now, kind, &payload);
+        }
+        Ok(())
+    }
+
+    /// The agent's part.
+    fn handle_response(&mut self, now: Instant, payload: &[u8]) -> Result<(), ChannelError> {
+        if self.phase != Phase::Handshaking {
+            self.stats.unknown_messages += 1;
+            return Ok(());
+        }
+        let response = HandshakeResponse::decode(payload).map_err(|error| self.misbehaved(error))?;
+        if let Err(error) = handshake::check(&response) {
+            self.close(CloseReason::HandshakeFailed(error));
+            return Ok(());
+        }
+        let elapsed =
+            self.handshake_started.map_or(Duration::ZERO, |start| now.saturating_duration_since(start));
+        let complete = HandshakeComplete { time_to_complete: elapsed, customer_message: String::new() };
+        self.enqueue_bytes(now, PayloadType::HandshakeComplete, &complete.encode());
+        self.start_offer(now, response.client_version, Evidence::Handshake);
+        Ok(())
+    }
+
+    fn handle_channel_closed(&mut self, payload: &[u8]) {
+        let closed = ChannelClosed::decode(payload).unwrap_or_default();
+        let detail = (!closed.output.is_empty()).then_some(closed.output);
+        let reason = match (self.phase, self.handshake_error.take()) {
+            (Phase::Terminating { .. }, _) => CloseReason::Terminated,
+            (_, Some(error)) => CloseReason::HandshakeFailed(error),
+            (_, None) => CloseReason::AgentClosed { exit_code: self.exit_code, detail },
+        };
+        self.close(reason);
+    }
+
+    fn handle_timer(&mut self, timer: Timer, now: Instant) {
+        match timer {
+            Timer::KeepAlive => {
+                self.ping = true;
+                self.timers.set(Timer::KeepAlive, now + self.config.keep_alive);
+            }
+            Timer::Silence => self.handle_disconnected(now),
+            Timer::AssumeReady if self.phase == Phase::Waiting => {
+                self.provisional = Some(Provisional::default());
+                self.start(now, Ready::without_handshake(SessionKind::Shell, Evidence::Assumed));
+            }
+            Timer::AssumeReady => {}
+            Timer::Handshake => {
+                let error = self.handshake_error.take().unwrap_or(HandshakeError::Timeout);
+                self.close(CloseReason::HandshakeFailed(error));
+            }
+            Timer::Redial => {
+                self.events.push_back(Event::Redial { attempt: self.attempt });
+                self.attempt = self.attempt.saturating_add(1);
+            }
+            Timer::Reconnect => {
+                let budget = self.config.reconnect.unwrap_or_default();
+                self.close(CloseReason::ConnectionLost(budget));
+            }
+            Timer::GiveUp => {
+                let sequence = self.send_queue.oldest().unwrap_or_default();
+                self.close(CloseReason::Undeliverable { sequence });
+            }
+            Timer::Terminate => self.close(CloseReason::Terminated),
+        }
+    }
+
+    fn handle_retransmit(&mut self, now: Instant) {
+        if self.retransmit_deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        let timeout = self.rtt.timeout(0);
+        let silent = self.last_ack.is_none_or(|at| now.saturating_duration_since(at) >= timeout);
+        if silent {
+            self.window.halve();
+            self.send_queue.expire(now, &self.rtt, SILENT_RESENDS);
+            self.silent_until = Some(now + timeout);
+        } else {
+            self.silent_until = None;
+            self.send_queue.expire(now, &self.rtt, usize::MAX);
+        }
+    }
+
+    fn retransmit_deadline(&self) -> Option<Instant> {
+        let suspended = self.paused && self.role == Role::Agent;
+        if self.link == Link::Down || self.phase == Phase::Closed || suspended {
+            return None;
+        }
+        let deadline = self.send_queue.deadline(&self.rtt)?;
+        Some(self.silent_until.map_or(deadline, |until| until.max(deadline)))
+    }
+
+    /// The next numbered message, as far as pacing and pause allow.
+    fn transmit_stream(&mut self, now: Instant) -> Option<Bytes> {
+        if self.phase == Phase::Closed || !self.send_queue.has_pending() {
+            return None;
+        }
+        let paced = self.pacer.as_ref().and_then(|pacer| pacer.next(now));
+        let paused = match (self.paused, self.role) {
+            (false, _) => None,
+            (true, Role::Client) => self.pause_probe.filter(|at| *at > now),
+            (true, Role::Agent) => return None,
+        };
+        if let Some(until) = paced.max(paused) {
+            self.held_until = Some(until);
+            return None;
+        }
+        self.held_until = None;
+        let outgoing = self.send_queue.transmit(now, self.window.delivered())?;
+        if let Some(pacer) = &mut self.pacer {
+            pacer.sent(now);
+        }
+        if self.paused {
+            self.pause_probe = Some(now + PAUSE_PROBE);
+        }
+        if outgoing.again {
+            self.stats.retransmissions += 1;
+        } else {
+            self.stats.messages_sent += 1;
+            self.stats.bytes_sent += (outgoing.wire.len() - ssm_proto::HEADER_LEN) as u64;
+        }
+        self.watch_progress(now);
+        Some(outgoing.wire)
+    }
+
+    fn acknowledgement(&mut self, now: Instant, sequence: i64, message_id: MessageId) -> Bytes {
+        let message_type = match self.role {
+            Role::Client => MessageType::OutputStreamData,
+            Role::Agent => MessageType::InputStreamData,
+        };
+        let mut buf = self.ack_slab.take(Acknowledge::MAX_LEN);
+        Acknowledge { message_type, message_id, sequence }.encode(&mut buf);
+        self.ack_slab.reclaim(&mut buf);
+        self.stats.acknowledgements_sent += 1;
+        let id = random_id(&mut self.rng);
+        buf.finish(Header::control(MessageType::Acknowledge, id, self.created_ms(now)))
+    }
+
+    fn enqueue(&mut self, now: Instant, kind: PayloadType, payload: MessageBuf) -> i64 {
+        let sequence = self.send_queue.next_sequence();
+        let message_type = match self.role {
+            Role::Client => MessageType::InputStreamData,
+            Role::Agent => MessageType::OutputStreamData,
+        };
+        let id = random_id(&mut self.rng);
+        let mut header = Header::stream(message_type, kind, sequence, id, self.created_ms(now));
+        if self.role == Role::Agent && sequence == 0 {
+            header.flags = Flags::SYN;
+        }
+        self.send_queue.push(payload.finish(header));
+        sequence
+    }
+
+    fn enqueue_bytes(&mut self, now: Instant, kind: PayloadType, payload: &[u8]) -> i64 {
+        self.enqueue(now, kind, buffer_of(payload))
+    }
+
+    fn open_text(&mut self, token: Token) -> Secret<String> {
+        let client = self.role == Role::Client;
+        let open = OpenDataChannel {
+            request_id: random_id(&mut self.rng).to_string(),
+            token,
+            client_instance_id: self.config.instance_id.clone(),
+            client_id: Some(if client { self.client_id.to_string() } else { String::new() }),
+            client_version: client.then(|| self.config.version.clone()),
+        };
+        open.encode()
+    }
+
+    fn expect_start(&mut self, now: Instant) {
+        if self.phase != Phase::Waiting {
+            return;
+        }
+        match self.config.assume_ready {
+            Some(after) => self.timers.set(Timer::AssumeReady, now + after),
+            None => self.timers.set(Timer::Handshake, now + self.config.handshake_timeout),
+        }
+    }
+
+    fn start_agent(&mut self, now: Instant) {
+        let Some(offer) = &self.config.offer else { return };
+        match offer.handshake {
+            Handshake::Skipped => self.start_offer(now, String::new(), Evidence::FirstOutput),
+            Handshake::Required => {
+                let request = handshake::request(&self.config.version, offer).encode();
+                self.phase = Phase::Handshaking;
+                self.handshake_started = Some(now);
+                self.timers.set(Timer::Handshake, now + self.config.handshake_timeout);
+                self.enqueue_bytes(now, PayloadType::HandshakeRequest, &request);
+            }
+        }
+    }
+
+    fn start_offer(&mut self, now: Instant, client_version: String, evidence: Evidence) {
+        let Some(offer) = &self.config.offer else { return };
+        let (kind, port) = handshake::agent_kind(offer, &client_version);
+        match kind {
+            Some(kind) => {
+                let customer_message = String::new();
+                self.start(
+                    now,
+                    Ready { kind, port, peer_version: client_version, customer_message, evidence },
+                );
+            }
+            None => {
+                let error = HandshakeError::SessionType(offer.session_type.clone());
+                self.close(CloseReason::HandshakeFailed(error));
+            }
+        }
+    }
+
+    fn start(&mut self, now: Instant, ready: Ready) {
+        self.phase = Phase::Running;
+        self.timers.stop(Timer::Handshake);
+        self.timers.stop(Timer::AssumeReady);
+        self.ready = Some(ready.clone());
+        self.events.push_back(Event::Ready(ready));
+        self.watch_progress(now);
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        if self.phase == Phase::Closed {
+            return;
+        }
+        self.phase = Phase::Closed;
+        self.timers = TimerTable::default();
+        self.held_until = None;
+        self.events.push_back(Event::Closed(reason));
+    }
+
+    fn misbehaved(&mut self, error: BodyError) -> ChannelError {
+        let error = ChannelError::Handshake(error);
+        self.close(CloseReason::PeerMisbehaved(error));
+        error
+    }
+
+    fn undecodable(&mut self, error: DecodeError) -> Result<(), ChannelError> {
+        self.stats.undecodable_frames += 1;
+        self.garbage += 1;
+        if self.garbage < GARBAGE_MAX {
+            return Ok(());
+        }
+        let error = ChannelError::Garbage(error);
+        self.close(CloseReason::PeerMisbehaved(error));
+        Err(error)
+    }
+
+    fn refuses(&self, payload_type: Option<PayloadType>) -> bool {
+        self.input == Input::Refused && payload_type != Some(PayloadType::HandshakeResponse)
+    }
+
+    fn pause(&mut self, now: Instant) {
+        self.stats.pauses += 1;
+        if !self.paused {
+            self.paused = true;
+            self.pause_probe = Some(now + PAUSE_PROBE);
+            self.watch_progress(now);
+        }
+    }
+
+    fn unpause(&mut self, now: Instant) {
+        if self.paused {
+            self.paused = false;
+            self.held_until = None;
+            self.watch_progress(now);
+        }
+    }
+
+    fn heard(&mut self, now: Instant) {
+        if self.link == Link::Up {
+            self.timers.set(Timer::Silence, now + self.config.silence);
+        }
+    }
+
+    /// The other end, not just the gateway, was heard: the next loss is a first one.
+    fn progress_of_peer(&mut self) {
+        self.attempt = 0;
+        self.timers.stop(Timer::Reconnect);
+    }
+
+    /// A message of ours was acknowledged.
+    fn progress(&mut self, now: Instant) {
+        self.progress_of_peer();
+        self.last_ack = Some(now);
+        self.silent_until = None;
+        self.stalled = Duration::ZERO;
+        self.stalled_since = None;
+        self.timers.stop(Timer::GiveUp);
+        self.watch_progress(now);
+    }
+
+    /// Runs the give-up clock while something of ours is unacknowledged on a connection that is up and not paused.
+    fn watch_progress(&mut self, now: Instant) {
+        let runs = self.link == Link::Up
+            && !self.paused
+            && self.send_queue.count() > 0
+            && self.phase != Phase::Closed;
+        match (runs, self.stalled_since) {
+            (true, None) => {
+                self.stalled_since = Some(now);
+                let left = self.config.give_up.saturating_sub(self.stalled);
+                self.timers.set(Timer::GiveUp, now + left);
+            }
+            (false, Some(since)) => {
+                self.stalled += now.saturating_duration_since(since);
+                self.stalled_since = None;
+                self.timers.stop(Timer::GiveUp);
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+    }
+
+    /// Nothing at first, then random with a bound that doubles (full jitter).
+    fn redial_delay(&mut self) -> Duration {
+        if self.attempt == 0 {
+            return Duration::ZERO;
+        }
+        let bound = (REDIAL_BASE * (1 << self.attempt.min(10))).min(REDIAL_MAX);
+        bound.mul_f64(f64::from(self.rng.next_u32()) / f64::from(u32::MAX))
+    }
+
+    fn unix(&self, now: Instant) -> Duration {
+        let (at, unix) = self.clock;
+        unix + now.saturating_duration_since(at)
+    }
+
+    fn created_ms(&self, now: Instant) -> u64 {
+        u64::try_from(self.unix(now).as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+}
+
+impl Provisional {
+    fn keep(&mut self, kind: PayloadType, payload: &[u8]) {
+        self.bytes += payload.len();
+        self.payloads.push((kind, Bytes::copy_from_slice(payload)));
+    }
+}
+
+impl Ready {
+    fn without_handshake(kind: SessionKind, evidence: Evidence) -> Self {
+        Self { kind, port: None, peer_version: String::new(), customer_message: String::new(), evidence }
+    }
+
+    /// Whether the session ends by a flag (plugin `basicportforwarding.go`: agents above 2.3.722.0; with a multiplexer
+    /// always).
+    fn heeds_terminate_flag(&self) -> bool {
+        matches!(self.kind, SessionKind::Port(_)) && version::heeds_terminate_flag(&self.peer_version)
+    }
+}
+
+fn random_id(rng: &mut ChaCha8Rng) -> MessageId {
+    let mut bytes = [0; 16];
+    rng.fill_bytes(&mut bytes);
+    MessageId::from_random(bytes)
+}
+
+fn buffer_of(payload: &[u8]) -> MessageBuf {
+    let mut buf = MessageBuf::with_capacity(payload.len());
+    buf.put_slice(payload);
+    buf
+}

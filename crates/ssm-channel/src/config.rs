@@ -1,0 +1,129 @@
+//! Every knob of a channel.
+
+use std::time::Duration;
+
+use ssm_proto::{RawValue, Strictness};
+
+/// Which side of the data channel this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The user's side: sends input, receives output.
+    Client,
+    /// The node's side: sends output, receives input.
+    Agent,
+}
+
+/// Limits, timers and identity of a channel. [`Config::client`] and [`Config::agent`] have the defaults.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Version this side claims; the peer decides by it what it does. Client default `1.2.764.0`, the lowest that AWS
+    /// supports; agent default `3.3.987.0`.
+    pub version: String,
+    /// The node id an agent opens its data channel with. Clients have none.
+    pub instance_id: Option<String>,
+    /// What an agent offers; `None` for a client.
+    pub offer: Option<Offer>,
+    /// How strictly received frames are read. Clients verify digests; agents do not, as AWS's does not.
+    pub strictness: Strictness,
+    /// Largest payload of a data message, in bytes. Default 1,024, which every agent and gateway accepts.
+    pub payload_len: usize,
+    /// How fast data messages may go out; `None` for no limit. Default 900 a second with bursts of 100.
+    pub pacing: Option<Pacing>,
+    /// Lower bound of the send window, in bytes of messages; four messages where those are larger. Default 64 KiB.
+    pub window_min: usize,
+    /// Upper bound of the send window, in bytes of messages. Default 4 MiB, what the agent's multiplexer holds.
+    pub window_max: usize,
+    /// Most unacknowledged messages. Default 4,096, below the 10,000 a peer can reorder.
+    pub in_flight_max: usize,
+    /// Most messages parked behind a gap. Default 8,192.
+    pub reorder_max: usize,
+    /// Most payload bytes parked behind a gap. Default 8 MiB.
+    pub reorder_bytes_max: usize,
+    /// Interval of WebSocket pings. Default 30 s.
+    pub keep_alive: Duration,
+    /// How long nothing at all may arrive before the connection counts as dead. Default 90 s.
+    pub silence: Duration,
+    /// How long a client waits for a first message before it takes the session for a shell that needs no handshake; `None`
+    /// where a handshake always comes, as in port sessions. Default 3 s.
+    pub assume_ready: Option<Duration>,
+    /// How long the handshake may take. Client default 60 s; agent default 15 s, as AWS's.
+    pub handshake_timeout: Duration,
+    /// How long the oldest message may stay unacknowledged while connected and not paused. Default 5 min.
+    pub give_up: Duration,
+    /// How long to try to reconnect before giving up; `None` for ever. Default `None`.
+    pub reconnect: Option<Duration>,
+    /// How long to wait for the acknowledgement of a terminate flag. Default 2 s.
+    pub terminate_timeout: Duration,
+}
+
+/// A token bucket over data messages. The gateway pauses, then cuts, a client that sends more than about 1,000 a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pacing {
+    /// Messages a second; at least 1.
+    pub per_second: u32,
+    /// Messages that may go out at once after a quiet time.
+    pub burst: u32,
+}
+
+/// The session an agent offers.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// `Standard_Stream`, `InteractiveCommands`, `NonInteractiveCommands` or `Port`.
+    pub session_type: String,
+    /// Properties of the document; `None` for the `null` that shells send.
+    pub properties: Option<Box<RawValue>>,
+    /// Whether a handshake comes first. AWS's agent skips it for shells and interactive commands without encryption (agent
+    /// `sessionplugin.go` `executeSessionPlugin`).
+    pub handshake: Handshake,
+}
+
+/// Whether an agent starts with a handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Handshake {
+    /// Request, response, completion.
+    Required,
+    /// Output starts at once.
+    Skipped,
+}
+
+impl Config {
+    /// The defaults of a client.
+    pub fn client() -> Self {
+        Self {
+            version: "1.2.764.0".into(),
+            instance_id: None,
+            offer: None,
+            strictness: Strictness::Lenient,
+            payload_len: 1024,
+            pacing: Some(Pacing { per_second: 900, burst: 100 }),
+            window_min: 64 * 1024,
+            window_max: 4 * 1024 * 1024,
+            in_flight_max: 4096,
+            reorder_max: 8192,
+            reorder_bytes_max: 8 * 1024 * 1024,
+            keep_alive: Duration::from_secs(30),
+            silence: Duration::from_secs(90),
+            assume_ready: Some(Duration::from_secs(3)),
+            handshake_timeout: Duration::from_secs(60),
+            give_up: Duration::from_secs(300),
+            reconnect: None,
+            terminate_timeout: Duration::from_secs(2),
+        }
+    }
+
+    /// The defaults of an agent on node `instance_id` that offers `offer`.
+    pub fn agent(instance_id: &str, offer: Offer) -> Self {
+        Self {
+            version: "3.3.987.0".into(),
+            instance_id: Some(instance_id.into()),
+            offer: Some(offer),
+            strictness: Strictness::Unchecked,
+            pacing: None,
+            keep_alive: Duration::from_secs(54),
+            silence: Duration::from_secs(114),
+            assume_ready: None,
+            handshake_timeout: Duration::from_secs(15),
+            ..Self::client()
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What a channel tells its caller.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ssm_proto::body::PortProperties;
+use ssm_proto::{PayloadType, Secret};
+
+use crate::{ChannelError, HandshakeError};
+
+/// Something to put on the WebSocket.
+#[derive(Debug)]
+pub enum Transmit {
+    /// A binary frame.
+    Binary(Bytes),
+    /// A text frame, which holds the token.
+    Text(Secret<String>),
+    /// A ping.
+    Ping,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The session has started. Comes once, before any payload of a session that began with a handshake.
+    Ready(Ready),
+    /// The connection is up again after a loss; nothing was lost.
+    Resumed,
+    /// The next payload in order. Handshake payloads and unknown types are not passed on.
+    Payload {
+        /// What it is.
+        kind: PayloadType,
+        /// The bytes; shares storage with the frame they came in.
+        payload: Bytes,
+    },
+    /// Connect again, with a new token, then call [`Channel::handle_connected`](crate::Channel::handle_connected) or, when
+    /// it failed, [`Channel::handle_disconnected`](crate::Channel::handle_disconnected). The old connection is dead.
+    Redial {
+        /// 0 for the first attempt after a loss.
+        attempt: u32,
+    },
+    /// The session is over. The last event.
+    Closed(CloseReason),
+}
+
+/// How a session started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// What kind of session it is.
+    pub kind: SessionKind,
+    /// Properties of a port session; `None` for others.
+    pub port: Option<PortProperties>,
+    /// Version of the peer; empty when it never said.
+    pub peer_version: String,
+    /// Text of the agent for the user; often empty.
+    pub customer_message: String,
+    /// What the start rests on.
+    pub evidence: Evidence,
+}
+
+/// What told a client that the session had started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Evidence {
+    /// A completed handshake.
+    Handshake,
+    /// Output without a handshake.
+    FirstOutput,
+    /// Silence: an agent that needs no handshake and has nothing to say yet.
+    Assumed,
+}
+
+/// The kinds of session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SessionKind {
+    /// A terminal.
+    Shell,
+    /// A command in a terminal.
+    InteractiveCommands,
+    /// A command without a terminal.
+    NonInteractiveCommands,
+    /// Bytes of a TCP destination.
+    Port(PortMode),
+}
+
+/// How a port session carries connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PortMode {
+    /// Many, multiplexed (smux v1).
+    Mux {
+        /// Whether this side has to send keep-alive frames, because the peer's version expects them.
+        keep_alive: bool,
+    },
+    /// One at a time, with flags in between.
+    Basic,
+    /// One, and the session ends with it (ssh).
+    Stream,
+}
+
+/// Why a session is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// This side asked for it.
+    Terminated,
+    /// The service reported the end.
+    AgentClosed {
+        /// The exit code of the command, where the agent sent one.
+        exit_code: Option<i32>,
+        /// Text for the user; `None` for a normal end.
+        detail: Option<String>,
+    },
+    /// A message was not acknowledged for too long.
+    Undeliverable {
+        /// Its sequence number.
+        sequence: i64,
+    },
+    /// Reconnecting was tried for this long without success.
+    ConnectionLost(Duration),
+    /// The service no longer knows the session.
+    ResumeRefused,
+    /// The two sides did not agree to start.
+    HandshakeFailed(HandshakeError),
+    /// The peer broke the protocol.
+    PeerMisbehaved(ChannelError),
+}

@@ -1,0 +1,70 @@
+//! Round-trip time and retransmission timeout.
+
+use std::time::Duration;
+
+/// The estimator of both AWS programs, with a lower bound (plugin `streaming.go` `CalculateRetransmissionTimeout`; agent
+/// `datachannel.go`): alpha 1/8, beta 1/4, clock granularity 10 ms, at most 1 s.
+#[derive(Debug)]
+pub(crate) struct Rtt {
+    smoothed: Duration,
+    variation: Duration,
+    timeout: Duration,
+}
+
+const GRANULARITY: Duration = Duration::from_millis(10);
+const MIN_TIMEOUT: Duration = Duration::from_millis(200);
+const MAX_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Rtt {
+    pub(crate) fn new() -> Self {
+        Self { smoothed: Duration::from_millis(100), variation: Duration::ZERO, timeout: MIN_TIMEOUT }
+    }
+
+    /// Takes the time between a message that was sent once and its acknowledgement. (A sample of a message that was resent
+    /// would be ambiguous: Karn's rule.)
+    pub(crate) fn sample(&mut self, sample: Duration) {
+        let deviation = self.smoothed.abs_diff(sample);
+        self.variation = self.variation * 3 / 4 + deviation / 4;
+        self.smoothed = self.smoothed * 7 / 8 + sample / 8;
+        self.timeout = (self.smoothed + GRANULARITY.max(self.variation * 4)).clamp(MIN_TIMEOUT, MAX_TIMEOUT);
+    }
+
+    /// Smoothed round-trip time; 100 ms before the first sample.
+    pub(crate) fn smoothed(&self) -> Duration {
+        self.smoothed
+    }
+
+    /// How long to wait for the acknowledgement of a message that was sent `1 + level` times.
+    pub(crate) fn timeout(&self, level: usize) -> Duration {
+        (self.timeout * (1 << level.min(4))).min(MAX_TIMEOUT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variation_is_updated_with_the_old_mean() {
+        let mut rtt = Rtt::new();
+        rtt.sample(Duration::from_millis(500));
+        assert_eq!(rtt.variation, Duration::from_millis(100));
+        assert_eq!(rtt.smoothed, Duration::from_millis(150));
+        assert_eq!(rtt.timeout(0), Duration::from_millis(550));
+    }
+
+    #[test]
+    fn timeouts_stay_between_200_ms_and_1_s() {
+        let mut rtt = Rtt::new();
+        for _ in 0..100 {
+            rtt.sample(Duration::from_micros(50));
+        }
+        assert_eq!(rtt.timeout(0), MIN_TIMEOUT);
+        assert_eq!(rtt.timeout(1), MIN_TIMEOUT * 2);
+        assert_eq!(rtt.timeout(9), MAX_TIMEOUT);
+        for _ in 0..100 {
+            rtt.sample(Duration::from_secs(20));
+        }
+        assert_eq!(rtt.timeout(0), MAX_TIMEOUT);
+    }
+}

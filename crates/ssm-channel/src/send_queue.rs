@@ -1,0 +1,383 @@
+//! Sent stream messages until they are acknowledged: what is in flight, what is lost, what to send next.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::rtt::Rtt;
+
+/// The sending half of the reliability layer. Sequence numbers index it, so nothing is ever searched.
+///
+/// A message is in exactly one state: not sent yet, in flight, or queued to be sent again. Messages in flight stand in a
+/// list for the number of times they were sent, in the order of sending, so that the head of each list is the next of its
+/// kind to time out.
+#[derive(Debug, Default)]
+pub(crate) struct SendQueue {
+    /// Sequence number of the first slot.
+    base: i64,
+    /// One slot for each number from `base` on; empty once acknowledged.
+    slots: VecDeque<Option<Slot>>,
+    /// The first number that was never sent.
+    unsent: i64,
+    /// Numbers to send again, in order.
+    lost: VecDeque<i64>,
+    /// (number, times sent) by backoff level; an entry counts while its slot agrees.
+    in_flight: [VecDeque<(i64, u32)>; LEVELS],
+    /// Bytes of unacknowledged messages.
+    bytes: usize,
+    /// Number of unacknowledged messages.
+    count: usize,
+}
+
+/// Backoff levels: 200, 400, 800 and at most 1,000 ms with the smallest timeout.
+const LEVELS: usize = 4;
+
+/// Later acknowledgements after which a message counts as lost.
+const LATER_ACKS: u8 = 3;
+
+/// How far behind the oldest gap later acknowledgements are counted.
+const LATER_ACK_SPAN: usize = 64;
+
+#[derive(Debug)]
+struct Slot {
+    wire: Bytes,
+    /// Times sent.
+    sends: u32,
+    sent_at: Option<Instant>,
+    /// What [`Window::delivered`](crate::window::Window::delivered) was at the first sending.
+    delivered: u64,
+    later_acks: u8,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Unsent,
+    InFlight,
+    Lost,
+}
+
+/// An acknowledged message.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Acknowledged {
+    /// Bytes of the message.
+    pub(crate) len: usize,
+    /// When it was sent, if it was sent just once.
+    pub(crate) sent_once: Option<Instant>,
+    /// What had been delivered when it was first sent.
+    pub(crate) delivered: u64,
+}
+
+/// A message to put on the wire.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) wire: Bytes,
+    /// Whether it was on the wire before.
+    pub(crate) again: bool,
+}
+
+impl SendQueue {
+    /// The number the next message gets.
+    pub(crate) fn next_sequence(&self) -> i64 {
+        self.base + self.slots.len() as i64
+    }
+
+    /// Takes a finished message, whose header has [`next_sequence`](Self::next_sequence).
+    pub(crate) fn push(&mut self, wire: Bytes) {
+        self.bytes += wire.len();
+        self.count += 1;
+        let slot = Slot { wire, sends: 0, sent_at: None, delivered: 0, later_acks: 0, state: State::Unsent };
+        self.slots.push_back(Some(slot));
+    }
+
+    /// Bytes of unacknowledged messages.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Number of unacknowledged messages.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The oldest unacknowledged number.
+    pub(crate) fn oldest(&self) -> Option<i64> {
+        (self.count > 0).then_some(self.base)
+    }
+
+    /// Whether a message waits that was never sent.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.unsent < self.next_sequence()
+    }
+
+    /// Whether anything waits to be sent, again or for the first time.
+    pub(crate) fn has_pending(&self) -> bool {
+        self.has_unsent() || !self.lost.is_empty()
+    }
+
+    /// The next message to send, which counts as sent now. Lost ones come first.
+    pub(crate) fn transmit(&mut self, now: Instant, delivered: u64) -> Option<Outgoing> {
+        let sequence = match self.lost.pop_front() {
+            Some(lost) => lost,
+            None if self.has_unsent() => {
+                self.unsent += 1;
+                self.unsent - 1
+            }
+            None => return None,
+        };
+        let slot = self.slot_mut(sequence)?;
+        if slot.sends == 0 {
+            slot.delivered = delivered;
+        }
+        slot.sends += 1;
+        slot.sent_at = Some(now);
+        slot.later_acks = 0;
+        slot.state = State::InFlight;
+        let (sends, wire) = (slot.sends, slot.wire.clone());
+        self.in_flight[level(sends)].push_back((sequence, sends));
+        self.drop_unacknowledged_prefix_of_lost();
+        Some(Outgoing { wire, again: sends > 1 })
+    }
+
+    /// Takes an acknowledgement; `None` for a number that is not unacknowledged or was never sent.
+    pub(crate) fn acknowledge(&mut self, sequence: i64) -> Option<Acknowledged> {
+        if sequence >= self.unsent {
+            return None;
+        }
+        let index = usize::try_from(sequence.checked_sub(self.base)?).ok()?;
+        let slot = self.slots.get_mut(index)?.take()?;
+        self.bytes -= slot.wire.len();
+        self.count -= 1;
+        while let Some(None) = self.slots.front() {
+            self.slots.pop_front();
+            self.base += 1;
+        }
+        if slot.sends == 1 {
+            self.count_later_ack(sequence);
+        }
+        self.drop_unacknowledged_prefix_of_lost();
+        self.drop_stale_heads();
+        Some(Acknowledged {
+            len: slot.wire.len(),
+            sent_once: slot.sent_at.filter(|_| slot.sends == 1),
+            delivered: slot.delivered,
+        })
+    }
+
+    /// When the next message in flight times out.
+    pub(crate) fn deadline(&self, rtt: &Rtt) -> Option<Instant> {
+        let heads = self.in_flight.iter().enumerate().filter_map(|(level, list)| {
+            let (sequence, _) = list.front()?;
+            Some(self.slot(*sequence)?.sent_at? + rtt.timeout(level))
+        });
+        heads.min()
+    }
+
+    /// Queues up to `max` messages that have timed out to be sent again. Returns how many they are.
+    pub(crate) fn expire(&mut self, now: Instant, rtt: &Rtt, max: usize) -> usize {
+        let mut expired = Vec::new();
+        for level in 0..LEVELS {
+            while expired.len() < max
+                && let Some((sequence, sends)) = self.in_flight[level].front().copied()
+            {
+                let due = match self.slot(sequence) {
+                    Some(slot) if slot.is_in_flight(sends) => {
+                        slot.sent_at.is_some_and(|at| at + rtt.timeout(level) <= now)
+                    }
+                    _ => {
+                        self.in_flight[level].pop_front();
+                        continue;
+                    }
+                };
+                if !due {
+                    break;
+                }
+                self.in_flight[level].pop_front();
+                expired.push(sequence);
+            }
+        }
+        expired.sort_unstable();
+        for sequence in &expired {
+            self.mark_lost(*sequence);
+        }
+        self.drop_stale_heads();
+        expired.len()
+    }
+
+    /// Queues everything that was sent and not acknowledged to be sent again, in order: the connection was replaced.
+    pub(crate) fn resend_all(&mut self) {
+        self.lost.clear();
+        self.in_flight.iter_mut().for_each(VecDeque::clear);
+        for (sequence, slot) in (self.base..self.unsent).zip(&mut self.slots) {
+            if let Some(slot) = slot {
+                slot.state = State::Lost;
+                self.lost.push_back(sequence);
+            }
+        }
+    }
+
+    /// `sequence` was acknowledged at its first sending: what was sent before it and is still in flight at its first
+    /// sending is a little more likely lost.
+    fn count_later_ack(&mut self, sequence: i64) {
+        let older = usize::try_from(sequence - self.base).unwrap_or(0).min(LATER_ACK_SPAN);
+        let mut lost = [0; LATER_ACK_SPAN];
+        let mut count = 0;
+        for (index, slot) in self.slots.iter_mut().take(older).enumerate() {
+            if let Some(slot) = slot
+                && slot.is_in_flight(1)
+            {
+                slot.later_acks += 1;
+                if slot.later_acks >= LATER_ACKS {
+                    lost[count] = self.base + index as i64;
+                    count += 1;
+                }
+            }
+        }
+        for sequence in &lost[..count] {
+            self.mark_lost(*sequence);
+        }
+    }
+
+    fn mark_lost(&mut self, sequence: i64) {
+        if let Some(slot) = self.slot_mut(sequence) {
+            slot.state = State::Lost;
+            self.lost.push_back(sequence);
+        }
+    }
+
+    fn drop_stale_heads(&mut self) {
+        for level in 0..LEVELS {
+            while let Some((sequence, sends)) = self.in_flight[level].front().copied()
+                && !self.slot(sequence).is_some_and(|slot| slot.is_in_flight(sends))
+            {
+                self.in_flight[level].pop_front();
+            }
+        }
+    }
+
+    /// Numbers that were acknowledged while they waited to be sent again need no sending.
+    fn drop_unacknowledged_prefix_of_lost(&mut self) {
+        while let Some(sequence) = self.lost.front()
+            && !self.slot(*sequence).is_some_and(|slot| slot.state == State::Lost)
+        {
+            self.lost.pop_front();
+        }
+    }
+
+    fn slot(&self, sequence: i64) -> Option<&Slot> {
+        self.slots.get(usize::try_from(sequence - self.base).ok()?)?.as_ref()
+    }
+
+    fn slot_mut(&mut self, sequence: i64) -> Option<&mut Slot> {
+        self.slots.get_mut(usize::try_from(sequence - self.base).ok()?)?.as_mut()
+    }
+}
+
+impl Slot {
+    fn is_in_flight(&self, sends: u32) -> bool {
+        self.state == State::InFlight && self.sends == sends
+    }
+}
+
+/// Backoff level of a message that was sent this often.
+fn level(sends: u32) -> usize {
+    (sends as usize).clamp(1, LEVELS) - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time: only differences matter")]
+    fn origin() -> Instant {
+        Instant::now()
+    }
+
+    fn queue(count: u8) -> SendQueue {
+        let mut queue = SendQueue::default();
+        for number in 0..count {
+            queue.push(Bytes::from(vec![number; 10]));
+        }
+        queue
+    }
+
+    fn sent(queue: &mut SendQueue, now: Instant) -> Vec<u8> {
+        std::iter::from_fn(|| queue.transmit(now, 0)).map(|outgoing| outgoing.wire[0]).collect()
+    }
+
+    #[test]
+    fn messages_go_in_order_and_are_kept_until_acknowledged() {
+        let mut queue = queue(4);
+        assert_eq!(sent(&mut queue, origin()), [0, 1, 2, 3]);
+        assert_eq!((queue.bytes(), queue.count(), queue.oldest()), (40, 4, Some(0)));
+        assert!(queue.acknowledge(1).is_some());
+        assert!(queue.acknowledge(1).is_none());
+        assert_eq!(queue.oldest(), Some(0));
+        assert!(queue.acknowledge(0).is_some());
+        assert_eq!((queue.bytes(), queue.count(), queue.oldest()), (20, 2, Some(2)));
+    }
+
+    #[test]
+    fn acknowledgements_of_what_was_never_sent_are_ignored() {
+        let mut queue = queue(2);
+        queue.transmit(origin(), 0);
+        for sequence in [-1, i64::MIN, 1, 2, i64::MAX] {
+            assert!(queue.acknowledge(sequence).is_none(), "{sequence}");
+        }
+        assert_eq!(queue.count(), 2);
+    }
+
+    #[test]
+    fn each_message_has_its_own_deadline_and_backs_off() {
+        let rtt = Rtt::new();
+        let start = origin();
+        let ms = Duration::from_millis;
+        let mut queue = queue(2);
+        queue.transmit(start, 0);
+        queue.transmit(start + ms(50), 0);
+        assert_eq!(queue.deadline(&rtt), Some(start + ms(200)));
+        assert_eq!(queue.expire(start + ms(200), &rtt, 9), 1);
+        assert_eq!(sent(&mut queue, start + ms(200)), [0]);
+        assert_eq!(queue.deadline(&rtt), Some(start + ms(250)));
+        assert_eq!(queue.expire(start + ms(250), &rtt, 9), 1);
+        assert_eq!(sent(&mut queue, start + ms(250)), [1]);
+        assert_eq!(queue.deadline(&rtt), Some(start + ms(600)));
+    }
+
+    #[test]
+    fn three_later_acknowledgements_mean_lost() {
+        let mut queue = queue(5);
+        sent(&mut queue, origin());
+        queue.acknowledge(1);
+        queue.acknowledge(2);
+        assert!(!queue.has_pending());
+        queue.acknowledge(3);
+        assert_eq!(sent(&mut queue, origin()), [0]);
+        queue.acknowledge(4);
+        assert!(!queue.has_pending(), "a resent message waits for its own timeout");
+    }
+
+    #[test]
+    fn what_is_acknowledged_while_it_waits_is_not_sent_again() {
+        let mut queue = queue(3);
+        sent(&mut queue, origin());
+        queue.resend_all();
+        queue.acknowledge(0);
+        queue.acknowledge(1);
+        assert_eq!(sent(&mut queue, origin()), [2]);
+    }
+
+    #[test]
+    fn a_new_connection_gets_everything_unacknowledged_in_order() {
+        let mut queue = queue(4);
+        let now = origin();
+        (0..3).for_each(|_| drop(queue.transmit(now, 0)));
+        queue.acknowledge(1);
+        queue.expire(now + Duration::from_secs(9), &Rtt::new(), 1);
+        queue.resend_all();
+        assert_eq!(sent(&mut queue, now), [0, 2, 3]);
+    }
+}

@@ -1,0 +1,70 @@
+//! All deadlines of a channel that are not derived from its queues.
+
+use std::time::Instant;
+
+/// What a deadline is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timer {
+    /// Send a ping.
+    KeepAlive,
+    /// The connection counts as dead.
+    Silence,
+    /// The session counts as a shell without handshake.
+    AssumeReady,
+    /// The handshake has failed.
+    Handshake,
+    /// Connect again.
+    Redial,
+    /// Stop trying to connect again.
+    Reconnect,
+    /// The oldest message counts as undeliverable.
+    GiveUp,
+    /// The terminate flag counts as heard.
+    Terminate,
+}
+
+impl Timer {
+    /// Every timer, in the order in which those due together are served.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::KeepAlive,
+        Self::Silence,
+        Self::AssumeReady,
+        Self::Handshake,
+        Self::Redial,
+        Self::Reconnect,
+        Self::GiveUp,
+        Self::Terminate,
+    ];
+}
+
+/// One optional deadline for each timer.
+#[derive(Debug, Default)]
+pub(crate) struct TimerTable([Option<Instant>; Timer::ALL.len()]);
+
+impl TimerTable {
+    pub(crate) fn set(&mut self, timer: Timer, at: Instant) {
+        self.0[timer as usize] = Some(at);
+    }
+
+    pub(crate) fn stop(&mut self, timer: Timer) {
+        self.0[timer as usize] = None;
+    }
+
+    pub(crate) fn is_set(&self, timer: Timer) -> bool {
+        self.0[timer as usize].is_some()
+    }
+
+    /// The earliest deadline.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.0.iter().flatten().min().copied()
+    }
+
+    /// Stops `timer` and returns true if it is due.
+    pub(crate) fn expire(&mut self, timer: Timer, now: Instant) -> bool {
+        let due = self.0[timer as usize].is_some_and(|at| at <= now);
+        if due {
+            self.stop(timer);
+        }
+        due
+    }
+}
