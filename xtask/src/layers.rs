@@ -133,8 +133,8 @@ pub(crate) fn check_trees(workspace: &Workspace) -> Result<(), Failure> {
             }
         }
     }
-    let everything = tree(workspace, &["-e", "normal,build", "--workspace", "--all-features"])?;
-    let rustls: BTreeSet<&str> = everything.lines().filter(|line| line.starts_with("rustls v")).collect();
+    let everything = tree(workspace, &["-e", "all", "--workspace", "--all-features"])?;
+    let rustls = versions(&everything, "rustls");
     if rustls.len() != 1 {
         problems.push(format!("there is one version of rustls: found {rustls:?}"));
     }
@@ -215,6 +215,13 @@ fn names(tree: &str) -> BTreeSet<&str> {
     tree.lines().filter_map(|line| line.split(' ').next()).filter(|name| !name.is_empty()).collect()
 }
 
+/// The versions of one crate. A crate that was listed before ends in `(*)`.
+fn versions<'a>(tree: &'a str, name: &str) -> BTreeSet<&'a str> {
+    let lines = tree.lines().filter_map(|line| line.split_once(' '));
+    let ours = lines.filter(|(found, _)| *found == name);
+    ours.filter_map(|(_, rest)| rest.split(' ').next()).collect()
+}
+
 fn matches(pattern: &str, name: &str) -> bool {
     pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
 }
@@ -277,5 +284,12 @@ mod tests {
     fn names_are_the_first_words_of_the_tree() {
         let tree = "ssm-proto v0.1.0 (/x)\nbytes v1.12.1\n\nbytes v1.12.1 (*)\n";
         assert_eq!(names(tree).into_iter().collect::<Vec<_>>(), ["bytes", "ssm-proto"]);
+    }
+
+    #[test]
+    fn a_crate_listed_twice_has_one_version() {
+        let tree = "rustls v0.23.4\nrustls v0.23.4 (*)\nrustls-pki-types v1.0.0\n";
+        assert_eq!(versions(tree, "rustls").into_iter().collect::<Vec<_>>(), ["v0.23.4"]);
+        assert_eq!(versions("rustls v0.21.0\nrustls v0.23.4\n", "rustls").len(), 2);
     }
 }
