@@ -1,1 +1,115 @@
 //! The other side of Session Manager on 127.0.0.1: service, gateway and agent, for demo, tests and benches.
+
+mod agent;
+mod api;
+mod config;
+mod date;
+mod document;
+pub mod fault;
+mod gateway;
+mod random;
+mod relay;
+mod server;
+mod service;
+mod service_message;
+mod session_store;
+mod sigv4;
+mod tasks;
+
+use std::fmt;
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use ssm_proto::{Header, Secret};
+use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
+
+pub use crate::config::{Cells, Config, Profile, Upgrade};
+pub use crate::document::{Document, SessionType};
+pub use crate::fault::{Direction, RuleGuard, Verdict};
+
+use crate::service::Service;
+
+/// A running service, gateway and agent on this machine.
+///
+/// It listens on a port of 127.0.0.1 that the system chooses. [`shutdown`](Self::shutdown) ends everything in order;
+/// dropping it aborts its tasks and kills what they started.
+pub struct Loopback {
+    service: Arc<Service>,
+    endpoint_url: String,
+    server: AbortHandle,
+}
+
+impl Loopback {
+    /// Starts listening.
+    ///
+    /// # Errors
+    /// When no port can be opened, or `config` names no target.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime, or when the system has no source of randomness.
+    pub async fn start(config: Config) -> io::Result<Self> {
+        if config.targets.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a loopback needs at least one target"));
+        }
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let addr = listener.local_addr()?;
+        let service = Arc::new(Service::new(config, addr));
+        let server = service
+            .tasks
+            .spawn(server::serve(listener, service.clone()))
+            .ok_or_else(|| io::Error::other("the task set is closed"))?;
+        Ok(Self { service, endpoint_url: format!("http://{addr}"), server })
+    }
+
+    /// What `AWS_ENDPOINT_URL` or `--endpoint-url` should be.
+    pub fn endpoint_url(&self) -> &str {
+        &self.endpoint_url
+    }
+
+    /// The access key id that requests must be signed with.
+    pub fn access_key(&self) -> &str {
+        &self.service.keys.access_key
+    }
+
+    /// The secret access key that requests must be signed with. It is good for this loopback only.
+    pub fn secret_key(&self) -> &Secret<String> {
+        &self.service.keys.secret_key
+    }
+
+    /// The region that requests must be signed for.
+    pub fn region(&self) -> &str {
+        &self.service.config.region
+    }
+
+    /// The first managed node.
+    pub fn target(&self) -> &str {
+        &self.service.config.targets[0]
+    }
+
+    /// Lets `rule` decide what becomes of every message relayed in either direction, until the guard is dropped. The first
+    /// rule whose verdict is not [`Verdict::Deliver`] decides.
+    pub fn rule(&self, rule: impl FnMut(Direction, &Header) -> Verdict + Send + 'static) -> RuleGuard {
+        self.service.rules.add(rule)
+    }
+
+    /// Ends every session, tells both of its ends, and returns when no task, child process or port is left.
+    pub async fn shutdown(self) {
+        self.server.abort();
+        self.service.shut_down().await;
+    }
+}
+
+impl Drop for Loopback {
+    fn drop(&mut self) {
+        // Dropping the set aborts the tasks.
+        drop(self.service.tasks.close());
+    }
+}
+
+impl fmt::Debug for Loopback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loopback").field("endpoint_url", &self.endpoint_url).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,276 @@
+//! The service: starts, resumes and ends sessions, and runs the relay and the agent of each.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::{HeaderMap, Method, Uri};
+use serde_json::Value;
+use ssm_proto::Token;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout};
+
+use crate::agent;
+use crate::config::{Cells, Config};
+use crate::document::{self, Document, ParameterError, SessionType};
+use crate::fault::Rules;
+use crate::gateway::Command;
+use crate::random;
+use crate::relay::Relay;
+use crate::session_store::{NewSession, Role, SessionStore};
+use crate::sigv4::{KeyPair, Verifier};
+use crate::tasks::Tasks;
+
+/// How long an agent may take to end after its session has.
+const AGENT_GRACE: Duration = Duration::from_secs(3);
+
+/// Everything the tasks of a loopback share.
+pub(crate) struct Service {
+    pub(crate) config: Arc<Config>,
+    pub(crate) keys: KeyPair,
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) tasks: Tasks,
+    documents: BTreeMap<String, Document>,
+    addr: SocketAddr,
+    store: Mutex<SessionStore>,
+}
+
+/// What StartSession names.
+#[derive(Debug, Default)]
+pub(crate) struct SessionRequest {
+    pub(crate) target: String,
+    pub(crate) document: Option<String>,
+    pub(crate) parameters: BTreeMap<String, Vec<String>>,
+    pub(crate) reason: Option<String>,
+}
+
+/// What StartSession and ResumeSession answer.
+#[derive(Debug)]
+pub(crate) struct SessionAnswer {
+    pub(crate) session_id: String,
+    /// Absent when a session that has ended is resumed.
+    pub(crate) channel: Option<ChannelAnswer>,
+}
+
+/// How to open the data channel, once.
+#[derive(Debug)]
+pub(crate) struct ChannelAnswer {
+    pub(crate) stream_url: String,
+    pub(crate) token: Token,
+}
+
+/// Why a session does not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error("{0} is not connected.")]
+    TargetNotConnected(String),
+    #[error("Document with name {0} does not exist.")]
+    InvalidDocument(String),
+    #[error(transparent)]
+    Parameters(#[from] ParameterError),
+    #[error("too many sessions are running: end one first")]
+    TooMany,
+    #[error("the loopback is shutting down")]
+    ShuttingDown,
+}
+
+/// There is no such session.
+#[derive(Debug, thiserror::Error)]
+#[error("Session {0} does not exist.")]
+pub(crate) struct UnknownSession(pub(crate) String);
+
+/// What the agent is told about a session it is to run.
+#[derive(Debug, Clone)]
+pub(crate) struct SessionStart {
+    pub(crate) session_id: String,
+    /// The node, which the agent says it is.
+    pub(crate) target: String,
+    pub(crate) session_type: SessionType,
+    /// The document's properties with the parameters filled in.
+    pub(crate) properties: Value,
+}
+
+/// Where the agent of one session connects to.
+#[derive(Clone)]
+pub(crate) struct AgentEndpoint {
+    service: Arc<Service>,
+    session_id: String,
+}
+
+/// A fresh, signed way in for the agent.
+pub(crate) struct AgentChannel {
+    pub(crate) url: Uri,
+    /// Signature of the upgrade request.
+    pub(crate) headers: HeaderMap,
+    pub(crate) token: Token,
+}
+
+impl Service {
+    pub(crate) fn new(config: Config, addr: SocketAddr) -> Self {
+        let documents = document::built_in().into_iter().chain(config.documents.iter().cloned());
+        Self {
+            documents: documents.map(|document| (document.name.clone(), document)).collect(),
+            keys: KeyPair::random(),
+            rules: Arc::default(),
+            tasks: Tasks::new(),
+            addr,
+            store: Mutex::default(),
+            config: Arc::new(config),
+        }
+    }
+
+    /// The sessions and tokens. The lock is never held across an await.
+    pub(crate) fn store(&self) -> MutexGuard<'_, SessionStore> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Signature checks for one of the service names.
+    pub(crate) fn verifier(&self, service: &'static str) -> Verifier<'_> {
+        Verifier { keys: &self.keys, region: &self.config.region, service, now: SystemTime::now() }
+    }
+
+    /// Starts a session: its relay and its agent run from here on.
+    pub(crate) fn start_session(
+        self: &Arc<Self>,
+        request: SessionRequest,
+    ) -> Result<SessionAnswer, StartError> {
+        let name = request.document.unwrap_or_else(|| document::DEFAULT.to_owned());
+        if !self.config.targets.contains(&request.target) {
+            return Err(StartError::TargetNotConnected(request.target));
+        }
+        let document = self.documents.get(&name).ok_or_else(|| StartError::InvalidDocument(name.clone()))?;
+        let start = SessionStart {
+            session_id: format!("{}-{}", self.config.owner, random::text(random::SUFFIX, 26)),
+            target: request.target.clone(),
+            session_type: document.body.session_type,
+            properties: document.body.properties(&request.parameters)?,
+        };
+        let session_id = start.session_id.clone();
+        let (relay, commands) = mpsc::channel(8);
+        {
+            let mut store = self.store();
+            if store.open_count() >= self.config.max_sessions {
+                return Err(StartError::TooMany);
+            }
+            let new = NewSession {
+                id: session_id.clone(),
+                target: request.target,
+                document: name,
+                reason: request.reason,
+                relay: relay.clone(),
+            };
+            store.insert(new, SystemTime::now());
+        }
+        self.run_session(start, relay, commands).ok_or(StartError::ShuttingDown)?;
+        Ok(SessionAnswer { channel: self.client_channel(&session_id), session_id })
+    }
+
+    /// A new token for a session that has not ended, and the session alone for one that has.
+    pub(crate) fn resume_session(&self, id: &str) -> Result<SessionAnswer, UnknownSession> {
+        if self.store().find(id).is_none() {
+            return Err(UnknownSession(id.to_owned()));
+        }
+        if self.config.cells == Cells::RotateOnResume {
+            self.store().rotate_cell(id);
+        }
+        Ok(SessionAnswer { session_id: id.to_owned(), channel: self.client_channel(id) })
+    }
+
+    /// Ends a session: from the moment this returns nobody can attach to it. Ending one that has ended changes nothing.
+    pub(crate) async fn terminate_session(&self, id: &str) -> Result<(), UnknownSession> {
+        let relay = {
+            let mut store = self.store();
+            store.find(id).ok_or_else(|| UnknownSession(id.to_owned()))?;
+            let relay = store.relay(id);
+            store.ending(id);
+            relay
+        };
+        if let Some(relay) = relay {
+            // A relay that is gone has ended the session itself.
+            let _ = relay.send(Command::Terminate { output: String::new() }).await;
+        }
+        Ok(())
+    }
+
+    /// Ends every session and waits until their tasks have gone; what takes too long is aborted.
+    pub(crate) async fn shut_down(&self) {
+        let open: Vec<String> = self
+            .store()
+            .newest_first()
+            .filter(|record| record.is_open())
+            .map(|record| record.id.clone())
+            .collect();
+        for id in open {
+            let _ = self.terminate_session(&id).await;
+        }
+        let mut tasks = self.tasks.close();
+        let all_done = async { while tasks.join_next().await.is_some() {} };
+        if timeout(AGENT_GRACE * 2, all_done).await.is_err() {
+            tracing::warn!("tasks were still running at shutdown");
+        }
+        tasks.shutdown().await;
+    }
+
+    /// The relay says that both ends have been told.
+    pub(crate) fn session_ended(&self, id: &str) {
+        self.store().ended(id, SystemTime::now());
+    }
+
+    /// The value of `cell-number` in stream URLs: base64, so that it has to be escaped, as the real one.
+    pub(crate) fn cell_number(cell: u32) -> String {
+        BASE64_STANDARD.encode(cell.wrapping_add(0x0001_0000).to_be_bytes())
+    }
+
+    fn client_channel(&self, id: &str) -> Option<ChannelAnswer> {
+        let token = self.store().mint(id, Role::Client, Instant::now(), self.config.token_lifetime)?;
+        Some(ChannelAnswer { stream_url: self.stream_url(id), token })
+    }
+
+    pub(crate) fn stream_url(&self, id: &str) -> String {
+        let cell = self.store().find(id).map_or(0, |record| record.cell);
+        let cell = Self::cell_number(cell).replace('=', "%3D").replace('+', "%2B").replace('/', "%2F");
+        format!("ws://{}/v1/data-channel/{id}?role=publish_subscribe&cell-number={cell}", self.addr)
+    }
+
+    /// Starts the two tasks of a session. The relay outlives the agent unless the session is ended from outside.
+    fn run_session(
+        self: &Arc<Self>,
+        start: SessionStart,
+        relay: mpsc::Sender<Command>,
+        commands: mpsc::Receiver<Command>,
+    ) -> Option<()> {
+        let session_id = start.session_id.clone();
+        let endpoint = AgentEndpoint { service: self.clone(), session_id: session_id.clone() };
+        let config = self.config.clone();
+        let (agent_done, agent_gone) = oneshot::channel::<()>();
+        let agent = self.tasks.spawn(async move {
+            let output = agent::run(start, endpoint, config).await;
+            drop(agent_done);
+            let _ = relay.send(Command::Finish { output }).await;
+        })?;
+        let relay = Relay::new(session_id, self.clone(), commands);
+        self.tasks.spawn(async move {
+            relay.run().await;
+            if timeout(AGENT_GRACE, agent_gone).await.is_err() {
+                tracing::warn!("the agent did not end with its session");
+                agent.abort();
+            }
+        })?;
+        Some(())
+    }
+}
+
+impl AgentEndpoint {
+    /// A way to open the agent's data channel, or None when the session is over.
+    pub(crate) fn open(&self) -> Option<AgentChannel> {
+        let service = &self.service;
+        let lifetime = service.config.token_lifetime;
+        let token = service.store().mint(&self.session_id, Role::Agent, Instant::now(), lifetime)?;
+        let url: Uri = service.stream_url(&self.session_id).parse().ok()?;
+        let headers = service.verifier("ssmmessages").authorization(&Method::GET, &url).ok()?;
+        Some(AgentChannel { url, headers, token })
+    }
+}
