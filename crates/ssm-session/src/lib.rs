@@ -1,1 +1,60 @@
-//! A running Session Manager session on tokio: WebSocket, control plane, resume.
+//! A running Session Manager session on tokio: one [`ssm_channel::Channel`] driven over one WebSocket.
+//!
+//! A [`Session`] spawns no task. It makes progress only while it is polled, in the caller's task, so that a byte crosses
+//! no queue between a local socket and the WebSocket. There are two ways to drive one:
+//!
+//! - [`Session::next_event`] does everything and is cancel safe; between two calls, [`Session::send`] what there is.
+//! - An own loop polls, in each turn, [`Session::poll_event`] until it is pending, [`Session::poll_writable`] before
+//!   each [`Session::send`], and [`Session::poll_flush`] once at the end.
+//!
+//! A lost connection is dialled again with a new token from the [`ControlPlane`], and nothing is lost or doubled; the
+//! session ends with [`Event::Closed`] only.
+//!
+//! The `aws` feature has the control plane on the AWS SDK. Without it, [`Session::attach`] opens a session that was
+//! started elsewhere from its URL and token alone.
+//!
+//! ```no_run
+//! use ssm_session::{Config, Endpoint, Event, PayloadType, Session, SessionError};
+//!
+//! # async fn example(endpoint: Endpoint) -> Result<(), SessionError> {
+//! let mut session = Session::attach(endpoint, Config::default()).await?;
+//! loop {
+//!     match session.next_event().await {
+//!         Event::Ready(_) => {
+//!             let mut line = session.buffer();
+//!             line.put_slice(b"uname -a; exit\r");
+//!             session.send(PayloadType::Output, line).expect("a new session takes a line");
+//!         }
+//!         Event::Payload { payload, .. } => print!("{}", String::from_utf8_lossy(&payload)),
+//!         Event::Closed(reason) => break println!("{reason:?}"),
+//!         _ => {}
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+#[cfg(feature = "aws")]
+mod aws;
+mod control;
+mod dial;
+mod document;
+mod error;
+mod session;
+mod sign;
+
+#[cfg(feature = "aws")]
+pub use aws::{AwsControl, AwsOptions};
+pub use control::{Attached, ControlError, ControlErrorKind, ControlPlane, Endpoint, Resumed, SessionId};
+pub use dial::DialError;
+pub use document::StartSession;
+pub use error::SessionError;
+pub use session::{Config, Reading, Session};
+pub use sign::{Identity, UpgradeSigning};
+
+pub use ssm_channel::{
+    ChannelError, CloseReason, Config as ChannelConfig, Event, Evidence, HandshakeError, Pacing, PortMode,
+    Ready, SendError, SessionKind, Stats,
+};
+pub use ssm_proto::body::{ControlFlag, ExitCode, PortProperties, TerminalSize};
+pub use ssm_proto::{MessageBuf, PayloadType, Secret, Token};

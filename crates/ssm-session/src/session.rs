@@ -1,0 +1,529 @@
+//! The driver: moves frames between a channel and a WebSocket, and dials again when the channel says so.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures_util::{Sink, Stream};
+use rustls::ClientConfig;
+use ssm_channel::{Channel, CloseReason, Event, Ready, Role, SendError, Stats, Transmit};
+use ssm_proto::{MessageBuf, PayloadType, Token};
+use tokio::time::Sleep;
+use tokio_tungstenite::tungstenite::{self, Message};
+
+use crate::control::{Attached, ControlPlane, Endpoint, Resumed, SessionId};
+use crate::dial::{DialError, Socket, dial};
+use crate::document::StartSession;
+use crate::error::SessionError;
+use crate::sign::UpgradeSigning;
+
+/// How long ending a session by API may take.
+const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The wall clock is looked at this often at most.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How a session is driven.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Timers, sizes and limits of the channel.
+    pub channel: ssm_channel::Config,
+    /// Whether upgrades are signed.
+    pub signing: UpgradeSigning,
+    /// TLS of the WebSocket; `None` for the roots of the operating system.
+    pub tls: Option<Arc<ClientConfig>>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { channel: ssm_channel::Config::client(), signing: UpgradeSigning::Auto, tls: None }
+    }
+}
+
+/// Whether frames are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reading {
+    /// As they arrive.
+    On,
+    /// Not at all: what was received so far has to be consumed first.
+    Stopped,
+}
+
+/// A running session. It makes progress only while it is polled; dropping it closes the socket and leaves the session to the
+/// service, which ends it when it has been idle for long enough.
+#[derive(Debug)]
+pub struct Session<C> {
+    channel: Channel,
+    control: Arc<C>,
+    config: Config,
+    id: SessionId,
+    url: String,
+    link: Link,
+    reading: Reading,
+    timer: Pin<Box<Sleep>>,
+    /// When `timer` fires; `None` when it is not armed.
+    armed: Option<Instant>,
+    /// Taken from the channel and not handed out yet.
+    events: VecDeque<Event>,
+    clock_read: Instant,
+}
+
+#[derive(Debug)]
+enum Link {
+    Up(Box<Socket>),
+    Down,
+    Dialing(Dialing),
+}
+
+struct Dialing(Pin<Box<dyn Future<Output = Dialled> + Send>>);
+
+impl std::fmt::Debug for Dialing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Dialing")
+    }
+}
+
+enum Dialled {
+    Open { socket: Box<Socket>, url: String, token: Token },
+    Failed,
+    SessionOver,
+}
+
+impl Session<Attached> {
+    /// Opens a session that was started elsewhere. It can be opened once and not be resumed.
+    ///
+    /// # Errors
+    ///
+    /// When the data channel cannot be opened.
+    pub async fn attach(endpoint: Endpoint, config: Config) -> Result<Self, SessionError> {
+        Self::open(Attached, endpoint, config).await
+    }
+}
+
+impl<C: ControlPlane> Session<C> {
+    /// Starts a session and opens its data channel. A session that cannot be opened is ended again.
+    ///
+    /// Not cancel safe: a session whose start was cancelled may be left to the service.
+    ///
+    /// # Errors
+    ///
+    /// When the API refuses, or the data channel cannot be opened.
+    pub async fn start(control: C, request: &StartSession, mut config: Config) -> Result<Self, SessionError> {
+        if request.is_port() {
+            config.channel.assume_ready = None;
+        }
+        let endpoint = control.start(request).await?;
+        let id = endpoint.session_id.clone();
+        let control = Arc::new(control);
+        match Self::open_shared(Arc::clone(&control), endpoint, config).await {
+            Ok(session) => Ok(session),
+            Err(error) => {
+                let _ = tokio::time::timeout(TERMINATE_TIMEOUT, control.terminate(&id)).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens the data channel of a session that `control` can resume and end.
+    ///
+    /// # Errors
+    ///
+    /// When the data channel cannot be opened.
+    pub async fn open(control: C, endpoint: Endpoint, config: Config) -> Result<Self, SessionError> {
+        Self::open_shared(Arc::new(control), endpoint, config).await
+    }
+
+    async fn open_shared(control: Arc<C>, endpoint: Endpoint, config: Config) -> Result<Self, SessionError> {
+        let Endpoint { session_id, stream_url, token } = endpoint;
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(SessionError::Randomness)?;
+        let socket = open_socket(&*control, &stream_url, &config).await?;
+        let now = now();
+        let mut channel = Channel::new(Role::Client, Arc::new(config.channel.clone()), seed, now, unix_now());
+        channel.handle_connected(now, token);
+        Ok(Self {
+            channel,
+            control,
+            config,
+            id: session_id,
+            url: stream_url,
+            link: Link::Up(Box::new(socket)),
+            reading: Reading::On,
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            armed: None,
+            events: VecDeque::new(),
+            clock_read: now,
+        })
+    }
+
+    /// The session's id.
+    pub fn id(&self) -> &SessionId {
+        &self.id
+    }
+
+    /// How the session started, once it has.
+    pub fn ready(&self) -> Option<&Ready> {
+        self.channel.ready()
+    }
+
+    /// Counters and gauges of the channel.
+    pub fn stats(&self) -> Stats {
+        self.channel.stats()
+    }
+
+    /// Bytes of payload a data message takes.
+    pub fn payload_len(&self) -> usize {
+        self.config.channel.payload_len
+    }
+
+    /// Whether everything that was sent has been acknowledged.
+    pub fn is_drained(&self) -> bool {
+        self.channel.is_drained()
+    }
+
+    /// A buffer for one payload.
+    pub fn buffer(&mut self) -> MessageBuf {
+        self.channel.buffer()
+    }
+
+    /// Takes back a buffer that was not used.
+    pub fn recycle(&mut self, buf: MessageBuf) {
+        self.channel.recycle(buf);
+    }
+
+    /// Sends a payload. It goes out with the next [`poll_writable`](Self::poll_writable), [`poll_flush`](Self::poll_flush) or
+    /// [`next_event`](Self::next_event).
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Blocked`] gives the payload back when there is no room; [`poll_writable`](Self::poll_writable) tells when.
+    pub fn send(&mut self, kind: PayloadType, payload: MessageBuf) -> Result<(), SendError> {
+        self.channel.send(now(), kind, payload)
+    }
+
+    /// Stops or starts reading frames. While it is stopped nothing is acknowledged, and the peer may pause.
+    pub fn set_reading(&mut self, reading: Reading) {
+        self.reading = reading;
+    }
+
+    /// Begins to end the session. [`Event::Closed`] follows, within 2 s.
+    pub fn close(&mut self) {
+        self.channel.terminate(now());
+        self.take_events();
+    }
+
+    /// The next event, driving the session meanwhile. Pending for ever after [`Event::Closed`].
+    ///
+    /// Cancel safe: no event and no data is lost when the future is dropped.
+    pub async fn next_event(&mut self) -> Event {
+        poll_fn(|cx| {
+            if let Poll::Ready(event) = self.poll_event(cx) {
+                return Poll::Ready(event);
+            }
+            let _ = self.poll_flush(cx);
+            self.events.pop_front().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    /// Waits until [`send`](Self::send) takes a payload, driving the session meanwhile, and flushes what was sent.
+    ///
+    /// Returns early with false when an event is waiting, which has to be taken first. Cancel safe.
+    pub async fn writable(&mut self) -> bool {
+        poll_fn(|cx| {
+            if let Poll::Ready(event) = self.poll_event(cx) {
+                self.events.push_front(event);
+                return Poll::Ready(false);
+            }
+            let writable = self.poll_writable(cx).is_ready();
+            let _ = self.poll_flush(cx);
+            if writable {
+                return Poll::Ready(true);
+            }
+            if self.events.is_empty() { Poll::Pending } else { Poll::Ready(false) }
+        })
+        .await
+    }
+
+    /// The next event. Reads one frame at a time, so that the caller decides how many to take in a turn.
+    pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        self.read_clock();
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Poll::Ready(event);
+            }
+            ready!(self.poll_link(cx));
+            self.take_events();
+        }
+    }
+
+    /// Ready when [`send`](Self::send) takes a payload: the window and the socket both have room. What was sent before is handed
+    /// to the socket.
+    pub fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.transmit(cx);
+        if self.channel.can_send() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Hands everything to the socket, flushes it, serves what is due and arms the timer. To be called once at the end of each
+    /// turn, when [`poll_event`](Self::poll_event) is pending or the turn's budget is spent.
+    ///
+    /// Ready when the socket took everything.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.transmit(cx);
+        while self.poll_timer(cx).is_ready() {
+            self.channel.handle_timeout(now());
+            self.transmit(cx);
+        }
+        let flushed = self.flush(cx);
+        self.take_events();
+        if !self.events.is_empty() {
+            cx.waker().wake_by_ref();
+        }
+        flushed
+    }
+
+    /// Ends the session: by flag where the agent heeds it, by API otherwise or when the agent does not answer.
+    ///
+    /// # Errors
+    ///
+    /// When the API call fails.
+    pub async fn terminate(mut self) -> Result<(), SessionError> {
+        self.close();
+        let mut by_service = false;
+        loop {
+            match self.next_event().await {
+                Event::Closed(CloseReason::AgentClosed { .. }) => by_service = true,
+                Event::Closed(_) => {}
+                _ => continue,
+            }
+            break;
+        }
+        if !by_service {
+            self.control_terminate().await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the service that the session is over, whatever the agent did. For after [`Event::Closed`].
+    ///
+    /// # Errors
+    ///
+    /// When the API call fails or takes more than 5 s.
+    pub async fn control_terminate(&self) -> Result<(), SessionError> {
+        match tokio::time::timeout(TERMINATE_TIMEOUT, self.control.terminate(&self.id)).await {
+            Ok(ended) => Ok(ended?),
+            Err(_elapsed) => Ok(()),
+        }
+    }
+
+    /// One thing from the network: a frame, a finished dial, a loss.
+    fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.link {
+            Link::Down => Poll::Pending,
+            Link::Dialing(dialing) => {
+                let dialled = ready!(dialing.0.as_mut().poll(cx));
+                self.dialled(dialled);
+                Poll::Ready(())
+            }
+            Link::Up(_) if self.reading == Reading::Stopped => Poll::Pending,
+            Link::Up(socket) => {
+                let frame = ready!(Pin::new(&mut **socket).poll_next(cx));
+                self.handle_frame(frame);
+                Poll::Ready(())
+            }
+        }
+    }
+
+    fn handle_frame(&mut self, frame: Option<Result<Message, tungstenite::Error>>) {
+        let now = now();
+        let bytes = match frame {
+            Some(Ok(Message::Binary(bytes))) => bytes,
+            Some(Ok(Message::Text(text))) => Bytes::from(text),
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
+                return self.channel.handle_pong(now);
+            }
+            Some(Ok(Message::Close(close))) => {
+                let reason = close.map_or_else(String::new, |close| {
+                    format!("{} {}", close.code, close.reason.escape_debug())
+                });
+                tracing::info!(%reason, "the service closed the connection");
+                return self.lost(now);
+            }
+            Some(Err(tungstenite::Error::Utf8(_))) => {
+                tracing::warn!("the peer sent text that is not UTF-8; connecting again");
+                return self.lost(now);
+            }
+            Some(Err(error)) => {
+                tracing::info!(%error, "the connection is lost");
+                return self.lost(now);
+            }
+            None => {
+                tracing::info!("the connection is lost");
+                return self.lost(now);
+            }
+        };
+        if let Err(error) = self.channel.handle_binary(now, bytes) {
+            tracing::debug!(%error, "the channel is closed");
+        }
+    }
+
+    fn lost(&mut self, now: Instant) {
+        self.link = Link::Down;
+        self.channel.handle_disconnected(now);
+        self.channel.handle_timeout(now);
+    }
+
+    /// Takes the channel's events, keeping those that are for this driver.
+    fn take_events(&mut self) {
+        while let Some(event) = self.channel.poll_event() {
+            match event {
+                Event::Redial { attempt } => {
+                    self.redial(attempt);
+                    self.events.push_back(Event::Redial { attempt });
+                }
+                other => self.events.push_back(other),
+            }
+        }
+    }
+
+    fn redial(&mut self, attempt: u32) {
+        tracing::debug!(attempt, session = %self.id, "connecting again");
+        let (control, config) = (Arc::clone(&self.control), self.config.clone());
+        let (id, url) = (self.id.clone(), self.url.clone());
+        self.link = Link::Dialing(Dialing(Box::pin(resume(control, config, id, url))));
+    }
+
+    fn dialled(&mut self, dialled: Dialled) {
+        let now = now();
+        match dialled {
+            Dialled::Open { socket, url, token } => {
+                self.url = url;
+                self.link = Link::Up(socket);
+                self.channel.handle_connected(now, token);
+            }
+            Dialled::Failed => self.lost(now),
+            Dialled::SessionOver => {
+                self.link = Link::Down;
+                self.channel.handle_resume_refused();
+            }
+        }
+    }
+
+    /// Hands the socket what it takes.
+    fn transmit(&mut self, cx: &mut Context<'_>) {
+        let now = now();
+        while let Link::Up(socket) = &mut self.link {
+            let sink = Pin::new(&mut **socket);
+            let failed = match sink.poll_ready(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Err(error)) => Err(error),
+                Poll::Ready(Ok(())) => match self.channel.poll_transmit(now) {
+                    None => return,
+                    Some(transmit) => Pin::new(&mut **socket).start_send(message(transmit)),
+                },
+            };
+            if let Err(error) = failed {
+                tracing::info!(%error, "the connection is lost");
+                self.lost(now);
+                cx.waker().wake_by_ref();
+            }
+        }
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Link::Up(socket) = &mut self.link else { return Poll::Ready(()) };
+        if let Err(error) = ready!(Pin::new(&mut **socket).poll_flush(cx)) {
+            tracing::info!(%error, "the connection is lost");
+            self.lost(now());
+            cx.waker().wake_by_ref();
+        }
+        Poll::Ready(())
+    }
+
+    /// Ready when something is due. The timer is only moved when it would fire too late: deadlines move with every message.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(due) = self.channel.poll_timeout() else { return Poll::Pending };
+        if due <= now() {
+            return Poll::Ready(());
+        }
+        if self.armed.is_none_or(|armed| due < armed) {
+            self.timer.as_mut().reset(due.into());
+            self.armed = Some(due);
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if due <= now() {
+                self.armed = None;
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(due.into());
+            self.armed = Some(due);
+        }
+        Poll::Pending
+    }
+
+    fn read_clock(&mut self) {
+        let now = now();
+        if now.saturating_duration_since(self.clock_read) >= CLOCK_INTERVAL {
+            self.clock_read = now;
+            self.channel.handle_clock(now, unix_now());
+        }
+    }
+}
+
+/// Gets a new token and opens a new WebSocket with it.
+async fn resume<C: ControlPlane>(control: Arc<C>, config: Config, id: SessionId, old_url: String) -> Dialled {
+    let endpoint = match control.resume(&id).await {
+        Ok(Resumed::Endpoint(endpoint)) => endpoint,
+        Ok(Resumed::SessionOver) => return Dialled::SessionOver,
+        Err(error) if error.ends_session() => {
+            tracing::warn!(%error, session = %id, "the session cannot be resumed");
+            return Dialled::SessionOver;
+        }
+        Err(error) => {
+            tracing::info!(%error, session = %id, "the session is not resumed yet");
+            return Dialled::Failed;
+        }
+    };
+    // The URL names a cell that changes (plugin sessionhandler.go keeps the old one, and hangs when it does).
+    let url = if endpoint.stream_url.is_empty() { old_url } else { endpoint.stream_url };
+    match open_socket(&*control, &url, &config).await {
+        Ok(socket) => Dialled::Open { socket: Box::new(socket), url, token: endpoint.token },
+        Err(error) => {
+            tracing::info!(%error, session = %id, "the data channel is not open yet");
+            Dialled::Failed
+        }
+    }
+}
+
+async fn open_socket<C: ControlPlane>(control: &C, url: &str, config: &Config) -> Result<Socket, DialError> {
+    let identity = match config.signing {
+        UpgradeSigning::Off => None,
+        UpgradeSigning::Auto => control.identity().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "no credentials to sign the upgrade with; it goes out unsigned");
+            None
+        }),
+    };
+    dial(url, identity.as_ref(), config.tls.as_ref()).await
+}
+
+fn message(transmit: Transmit) -> Message {
+    match transmit {
+        Transmit::Binary(bytes) => Message::Binary(bytes),
+        Transmit::Text(text) => Message::text(text.expose().as_str()),
+        // The payload of AWS's own pings (plugin websocketchannel.go StartPings).
+        Transmit::Ping => Message::Ping(Bytes::from_static(b"keepalive")),
+    }
+}
+
+/// The monotonic clock of the runtime, which tests can stop.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+fn unix_now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
