@@ -61,3 +61,7 @@ pub use message_type::MessageType;
 pub use payload_type::PayloadType;
 pub use secret::{Secret, Token};
 pub use serde_json::value::RawValue;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
