@@ -116,9 +116,8 @@ pub(crate) fn check_trees(workspace: &Workspace) -> Result<(), Failure> {
     for rule in RULES {
         for name in names(&tree(workspace, rule.tree)?) {
             if rule.forbidden.iter().any(|pattern| matches(pattern, name)) {
-                let arguments = rule.tree.join(" ");
-                problems
-                    .push(format!("{}: found {name}; see `cargo tree {arguments} -i {name}`", rule.claim));
+                let Rule { claim, tree, .. } = rule;
+                problems.push(format!("{claim}: found {name}; see `cargo tree {tree} -i {name}`"));
             }
         }
     }
