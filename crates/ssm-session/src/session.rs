@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use rustls::ClientConfig;
-use ssm_channel::{Channel, CloseReason, Event, Ready, Role, SendError, Stats, Transmit};
+use ssm_channel::{Channel, CloseReason, Event, Ready, Role, SendError, SessionKind, Stats, Transmit};
 use ssm_proto::{MessageBuf, PayloadType, Token};
 use tokio::time::Sleep;
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -293,27 +293,30 @@ impl<C: ControlPlane> Session<C> {
     /// When the API call fails.
     pub async fn terminate(mut self) -> Result<(), SessionError> {
         self.close();
-        let mut by_service = false;
         loop {
-            match self.next_event().await {
-                Event::Closed(CloseReason::AgentClosed { .. }) => by_service = true,
-                Event::Closed(_) => {}
-                _ => continue,
+            if let Event::Closed(reason) = self.next_event().await {
+                return self.release(&reason).await;
             }
-            break;
         }
-        if !by_service {
-            self.control_terminate().await?;
-        }
-        Ok(())
     }
 
-    /// Tells the service that the session is over, whatever the agent did. For after [`Event::Closed`].
+    /// Tells the service that the session is over, where it does not know: when this side gave up, or ended a session whose agent
+    /// has no flag for it or did not answer. To be called after [`Event::Closed`] with its reason.
     ///
     /// # Errors
     ///
-    /// When the API call fails or takes more than 5 s.
-    pub async fn control_terminate(&self) -> Result<(), SessionError> {
+    /// When the API call fails. One that takes more than 5 s is left alone.
+    pub async fn release(&mut self, reason: &CloseReason) -> Result<(), SessionError> {
+        let by_flag =
+            matches!(self.ready().map(|ready| ready.kind), Some(SessionKind::Port(_))) && self.is_drained();
+        let known = match reason {
+            CloseReason::AgentClosed { .. } | CloseReason::ResumeRefused => true,
+            CloseReason::Terminated => by_flag,
+            _ => false,
+        };
+        if known {
+            return Ok(());
+        }
         match tokio::time::timeout(TERMINATE_TIMEOUT, self.control.terminate(&self.id)).await {
             Ok(ended) => Ok(ended?),
             Err(_elapsed) => Ok(()),

@@ -1,0 +1,38 @@
+//! Why a forward could not be set up.
+
+use std::io;
+
+use crate::ListenAddr;
+
+/// Why a forward could not be set up or went wrong locally.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ForwardError {
+    /// The local address could not be taken.
+    #[error("cannot listen on {listen}: {source}")]
+    Bind {
+        /// What was asked for.
+        listen: ListenAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The session is not one that carries connections.
+    #[error("the session is no port session")]
+    NotPort,
+    /// A local stream failed.
+    #[error("local {stream} failed: {source}")]
+    Local {
+        /// `input` or `output`.
+        stream: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// What is wrong with a forward as the user wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} is no forward: {reason}; write [bind:]port:host:hostport, port:hostport or port, IPv6 addresses in brackets", .text.escape_debug())]
+pub struct ParseSpecError {
+    pub(crate) text: String,
+    pub(crate) reason: &'static str,
+}

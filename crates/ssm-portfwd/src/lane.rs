@@ -1,0 +1,318 @@
+//! One session with the connections it carries: the event loop.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use ssm_session::{
+    CloseReason, ControlFlag, ControlPlane, Event, MessageBuf, PayloadType, PortMode, Reading, Ready,
+    Session, SessionKind,
+};
+use tokio::time::Sleep;
+
+use crate::Notice;
+use crate::connection::LocalEnd;
+use crate::mux::MuxCarrier;
+use crate::ready::ReadyList;
+use crate::single::SingleCarrier;
+
+/// Frames read before the other steps of a turn get their chance.
+const INBOUND_BUDGET: usize = 64;
+
+/// How long what was received may take to be written once the session is over.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// While reading is stopped, one frame is read this often, so that pings are answered and the connection counts as alive.
+const STOPPED_READ: Duration = Duration::from_secs(10);
+
+/// Limits and times of a forward.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How long the end of a local direction is held back while an answer is awaited. Default 5 s.
+    pub half_close_grace: Duration,
+    /// Bytes that may wait for one connection before its own direction is no longer read. Default 256 KiB.
+    pub stream_limit: usize,
+    /// Bytes that may wait for all connections before no new data is taken. Default 4 MiB.
+    pub receive_limit: usize,
+    /// Bytes that may wait for all connections before the fullest is reset. Default 8 MiB.
+    pub hard_limit: usize,
+    /// How long reading may be stopped before the fullest connection is reset; `None` for ever. Default 10 min.
+    pub stall_limit: Option<Duration>,
+    /// Most connections at a time. Default 4,096.
+    pub connections_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            half_close_grace: Duration::from_secs(5),
+            stream_limit: 256 * 1024,
+            receive_limit: 4 * 1024 * 1024,
+            hard_limit: 8 * 1024 * 1024,
+            stall_limit: Some(Duration::from_secs(600)),
+            connections_max: 4096,
+        }
+    }
+}
+
+/// One session, its carrier and its connections.
+pub(crate) struct Lane<C, N> {
+    session: Session<C>,
+    carrier: Carrier,
+    shared: Shared<N>,
+    timer: Pin<Box<Sleep>>,
+    /// Why the session ended, while what it brought is still being written.
+    ended: Option<(CloseReason, Instant)>,
+    stopped: Option<Stopped>,
+}
+
+enum Carrier {
+    /// The session has not said yet what it is.
+    Waiting(Vec<LocalEnd>),
+    Mux(Box<MuxCarrier>),
+    Single(Box<SingleCarrier>),
+}
+
+/// Since when reading is stopped, and when a frame was read last.
+struct Stopped {
+    since: Instant,
+    last_read: Instant,
+}
+
+/// What every carrier uses.
+pub(crate) struct Shared<N> {
+    pub(crate) config: Config,
+    pub(crate) list: Arc<ReadyList>,
+    notice: N,
+    numbers: u64,
+}
+
+impl<N: FnMut(Notice)> Shared<N> {
+    pub(crate) fn notify(&mut self, notice: Notice) {
+        (self.notice)(notice);
+    }
+
+    /// The number of the next connection.
+    pub(crate) fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+}
+
+impl<C: ControlPlane, N: FnMut(Notice)> Lane<C, N> {
+    pub(crate) fn new(session: Session<C>, config: Config, notice: N) -> Self {
+        Self {
+            session,
+            carrier: Carrier::Waiting(Vec::new()),
+            shared: Shared { config, list: Arc::default(), notice, numbers: 0 },
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            ended: None,
+            stopped: None,
+        }
+    }
+
+    /// Whether the session has started.
+    pub(crate) fn is_ready(&self) -> bool {
+        !matches!(self.carrier, Carrier::Waiting(_))
+    }
+
+    /// Whether another connection can be taken.
+    pub(crate) fn can_add(&self) -> bool {
+        self.ended.is_none()
+            && match &self.carrier {
+                Carrier::Waiting(_) => false,
+                Carrier::Mux(mux) => mux.len() < self.shared.config.connections_max,
+                Carrier::Single(single) => single.is_free(),
+            }
+    }
+
+    /// Takes a connection. One that comes before the session has started waits.
+    pub(crate) fn add(&mut self, end: LocalEnd) {
+        match &mut self.carrier {
+            Carrier::Waiting(ends) => ends.push(end),
+            Carrier::Mux(mux) => mux.add(&mut self.shared, now(), end),
+            Carrier::Single(single) => single.add(&mut self.shared, end),
+        }
+    }
+
+    /// Whether no connection is open.
+    pub(crate) fn is_idle(&self) -> bool {
+        match &self.carrier {
+            Carrier::Waiting(ends) => ends.is_empty(),
+            Carrier::Mux(mux) => mux.len() == 0,
+            Carrier::Single(single) => single.is_free(),
+        }
+    }
+
+    /// Begins to end the session.
+    pub(crate) fn close(&mut self) {
+        self.session.close();
+    }
+
+    /// Tells the service of the end.
+    pub(crate) async fn release(&mut self, reason: &CloseReason) {
+        if let Err(error) = self.session.release(reason).await {
+            tracing::warn!(%error, session = %self.session.id(), "the session was not ended at the service");
+        }
+    }
+
+    pub(crate) fn notify(&mut self, notice: Notice) {
+        self.shared.notify(notice);
+    }
+
+    /// A turn of the loop. Ready when the session is over and what it brought has been written.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        self.shared.list.register(cx.waker());
+        self.inbound(cx);
+        let now = now();
+        match &mut self.carrier {
+            Carrier::Waiting(_) => {}
+            Carrier::Mux(mux) => mux.turn(&mut self.session, &mut self.shared, cx, now),
+            Carrier::Single(single) => single.turn(&mut self.session, &mut self.shared, cx, now),
+        }
+        self.regulate(cx, now);
+        let _ = self.session.poll_flush(cx);
+        if let Some((reason, until)) = &self.ended
+            && (self.waiting_bytes() == 0 || *until <= now)
+        {
+            return Poll::Ready(reason.clone());
+        }
+        self.poll_timer(cx, now);
+        Poll::Pending
+    }
+
+    fn inbound(&mut self, cx: &mut Context<'_>) {
+        for _ in 0..INBOUND_BUDGET {
+            let Poll::Ready(event) = self.session.poll_event(cx) else { return };
+            self.handle_event(event);
+        }
+        cx.waker().wake_by_ref();
+    }
+
+    fn handle_event(&mut self, event: Event) {
+        match event {
+            Event::Ready(ready) => self.start(ready),
+            Event::Payload { kind: PayloadType::Output, payload } => match &mut self.carrier {
+                Carrier::Waiting(_) => {}
+                Carrier::Mux(mux) => {
+                    if let Err(error) = mux.handle_input(payload, now()) {
+                        tracing::warn!(%error, "the agent's multiplexer cannot be understood; ending the session");
+                        self.session.close();
+                    }
+                }
+                Carrier::Single(single) => single.handle_input(payload, now()),
+            },
+            Event::Payload { kind: PayloadType::Flag, payload } => {
+                if ControlFlag::decode(&payload) == ControlFlag::ConnectToPortError
+                    && let Carrier::Mux(mux) = &mut self.carrier
+                {
+                    mux.refused();
+                }
+            }
+            Event::Payload { kind, .. } => tracing::debug!(?kind, "ignored in a port session"),
+            Event::Resumed => self.shared.notify(Notice::Resumed),
+            Event::Redial { attempt } => self.shared.notify(Notice::Redial { attempt }),
+            Event::Closed(reason) => {
+                match &mut self.carrier {
+                    Carrier::Waiting(_) => {}
+                    Carrier::Mux(mux) => mux.end(),
+                    Carrier::Single(single) => single.end(),
+                }
+                self.ended = Some((reason, now() + DRAIN_TIMEOUT));
+            }
+        }
+    }
+
+    fn start(&mut self, ready: Ready) {
+        let SessionKind::Port(mode) = ready.kind else {
+            tracing::warn!(kind = ?ready.kind, "the document is not one for ports; ending the session");
+            return self.session.close();
+        };
+        let Carrier::Waiting(ends) = &mut self.carrier else { return };
+        let ends = std::mem::take(ends);
+        self.carrier = match mode {
+            PortMode::Mux { keep_alive } => {
+                Carrier::Mux(Box::new(MuxCarrier::new(&self.shared.config, keep_alive, now())))
+            }
+            PortMode::Basic | PortMode::Stream => {
+                Carrier::Single(Box::new(SingleCarrier::new(mode, &self.shared.config)))
+            }
+        };
+        self.shared.notify(Notice::Ready(ready));
+        ends.into_iter().for_each(|end| self.add(end));
+    }
+
+    /// Stops reading frames while too much waits to be written and nothing of ours needs an acknowledgement.
+    fn regulate(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let over = self.waiting_bytes() > self.shared.config.receive_limit;
+        if !over || !self.session.is_drained() || self.ended.is_some() {
+            if self.stopped.take().is_some() {
+                self.session.set_reading(Reading::On);
+                cx.waker().wake_by_ref();
+            }
+            return;
+        }
+        self.session.set_reading(Reading::Stopped);
+        let stopped = self.stopped.get_or_insert(Stopped { since: now, last_read: now });
+        if now.saturating_duration_since(stopped.last_read) >= STOPPED_READ {
+            stopped.last_read = now;
+            self.session.set_reading(Reading::On);
+            if let Poll::Ready(event) = self.session.poll_event(cx) {
+                self.handle_event(event);
+            }
+            self.session.set_reading(Reading::Stopped);
+        }
+        let stalled = self.stopped.as_ref().map(|stopped| now.saturating_duration_since(stopped.since));
+        if let (Some(stalled), Some(limit)) = (stalled, self.shared.config.stall_limit)
+            && stalled >= limit
+        {
+            self.stopped = None;
+            if let Carrier::Mux(mux) = &mut self.carrier {
+                mux.reset_fullest(&mut self.shared);
+            }
+        }
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        match &self.carrier {
+            Carrier::Waiting(_) => 0,
+            Carrier::Mux(mux) => mux.waiting_bytes(),
+            Carrier::Single(single) => single.waiting_bytes(),
+        }
+    }
+
+    /// Arms the one timer of the lane and serves the carrier when it fires.
+    fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let carrier = match &self.carrier {
+            Carrier::Waiting(_) => None,
+            Carrier::Mux(mux) => mux.deadline(),
+            Carrier::Single(single) => single.deadline(),
+        };
+        let stopped = self.stopped.as_ref().map(|stopped| stopped.last_read + STOPPED_READ);
+        let ended = self.ended.as_ref().map(|(_, until)| *until);
+        let Some(due) = [carrier, stopped, ended].into_iter().flatten().min() else { return };
+        if due <= now {
+            return cx.waker().wake_by_ref();
+        }
+        if self.timer.deadline().into_std() != due {
+            self.timer.as_mut().reset(due.into());
+        }
+        if self.timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+}
+
+/// Sends a payload that was announced as possible; it is the driver's mistake if it does not fit.
+pub(crate) fn send<C: ControlPlane>(session: &mut Session<C>, kind: PayloadType, payload: MessageBuf) {
+    if let Err(error) = session.send(kind, payload) {
+        // Only a closed session refuses after poll_writable; its end is on the way as an event.
+        tracing::debug!(%error, "a payload was not taken");
+    }
+}
+
+/// The monotonic clock of the runtime, which tests can stop.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

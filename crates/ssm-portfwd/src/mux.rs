@@ -1,0 +1,380 @@
+//! Many connections over one session, multiplexed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::task::Context;
+use std::time::Instant;
+
+use bytes::Bytes;
+use ssm_session::{ControlPlane, PayloadType, Session};
+use ssm_smux::{Event, FrameError, HEADER_LEN, Mux, Side, StreamId};
+
+use crate::Notice;
+use crate::connection::{Chunk, Connection, Input, LocalEnd, Output};
+use crate::half_close::{HalfClosed, LastBytes};
+use crate::lane::{Config, Shared, send};
+
+/// Chunks read from local connections in a turn before frames are read again.
+const OUTBOUND_BUDGET: usize = 64;
+
+/// The multiplexer and its connections.
+pub(crate) struct MuxCarrier {
+    mux: Mux,
+    streams: BTreeMap<u64, Stream>,
+    /// Streams that may have something to read, in the order in which they get their turn.
+    readable: VecDeque<u64>,
+    /// Streams that got bytes or an end since they were last written.
+    dirty: Vec<u64>,
+    half_closed: HalfClosed,
+    /// Refusals announced by flag whose streams have not been ended yet.
+    refusals: usize,
+    /// Bytes that wait to be written, of all connections.
+    waiting: usize,
+    stream_limit: usize,
+    receive_limit: usize,
+    /// Some streams are not read because too much waits.
+    throttled: bool,
+}
+
+struct Stream {
+    id: StreamId,
+    connection: Connection,
+    last: LastBytes,
+    /// Whether it stands in `readable`.
+    queued: bool,
+    /// Whether anything was ever received.
+    answered: bool,
+}
+
+impl MuxCarrier {
+    pub(crate) fn new(config: &Config, keep_alive: bool, now: Instant) -> Self {
+        let mux = ssm_smux::Config {
+            max_streams: config.connections_max,
+            receive_limit: config.receive_limit,
+            ..ssm_smux::Config::default()
+        };
+        let mux = if keep_alive { mux.with_keep_alive() } else { mux };
+        Self {
+            mux: Mux::new(Side::Client, mux, now),
+            streams: BTreeMap::new(),
+            readable: VecDeque::new(),
+            dirty: Vec::new(),
+            half_closed: HalfClosed::new(config.half_close_grace),
+            refusals: 0,
+            waiting: 0,
+            stream_limit: config.stream_limit,
+            receive_limit: config.receive_limit,
+            throttled: false,
+        }
+    }
+
+    /// Number of connections.
+    pub(crate) fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Bytes that wait to be written.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.waiting
+    }
+
+    pub(crate) fn add<N: FnMut(Notice)>(&mut self, shared: &mut Shared<N>, now: Instant, end: LocalEnd) {
+        let number = shared.number();
+        let peer = end.peer();
+        let id = match self.mux.open(now) {
+            Ok(id) => id,
+            Err(error) => {
+                tracing::warn!(%error, "a connection cannot be carried and is reset");
+                return Connection::new(end, &shared.list, u64::MAX, number).reset();
+            }
+        };
+        let key = key(id);
+        let connection = Connection::new(end, &shared.list, key, number);
+        self.streams
+            .insert(key, Stream { id, connection, last: LastBytes::Outward, queued: true, answered: false });
+        self.readable.push_back(key);
+        shared.notify(Notice::Opened { connection: number, peer });
+    }
+
+    /// A payload of the agent.
+    pub(crate) fn handle_input(&mut self, payload: Bytes, now: Instant) -> Result<(), FrameError> {
+        let result = self.mux.handle_input(payload);
+        while let Some(event) = self.mux.poll_event() {
+            match event {
+                Event::Data { id, data } => self.handle_data(id, data, now),
+                Event::Finished { id } => self.handle_finished(id),
+                Event::Opened { id } => self.mux.forget(id),
+                Event::PeerSilent => tracing::warn!("the agent's multiplexer is silent"),
+            }
+        }
+        result
+    }
+
+    /// The agent could not connect for some stream; its end says for which.
+    pub(crate) fn refused(&mut self) {
+        self.refusals += 1;
+    }
+
+    /// The session is over: what waits is written, and then every connection ends.
+    pub(crate) fn end(&mut self) {
+        for (key, stream) in &mut self.streams {
+            stream.connection.ending();
+            self.dirty.push(*key);
+        }
+    }
+
+    pub(crate) fn turn<C: ControlPlane, N: FnMut(Notice)>(
+        &mut self,
+        session: &mut Session<C>,
+        shared: &mut Shared<N>,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) {
+        self.mux.handle_timeout(now);
+        while let Some(key) = self.half_closed.expire(now) {
+            self.let_go(key);
+        }
+        self.take_woken(shared);
+        while let Some(key) = self.dirty.pop() {
+            self.write(shared, key, now);
+        }
+        if self.waiting > shared.config.hard_limit {
+            self.reset_fullest(shared);
+        }
+        self.unthrottle();
+        self.outbound(session, shared, cx, now);
+    }
+
+    /// When [`turn`](Self::turn) has to be called at the latest.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        [self.mux.poll_timeout(), self.half_closed.deadline()].into_iter().flatten().min()
+    }
+
+    /// Resets the connection that the most bytes wait for.
+    pub(crate) fn reset_fullest<N: FnMut(Notice)>(&mut self, shared: &mut Shared<N>) {
+        let fullest = self
+            .streams
+            .iter()
+            .max_by_key(|(_, stream)| stream.connection.pending_len())
+            .map(|(key, _)| *key);
+        if let Some(key) = fullest {
+            if let Some(stream) = self.streams.get(&key) {
+                shared.notify(Notice::Overfull { connection: stream.connection.number() });
+            }
+            self.remove(shared, key, Leave::Reset);
+        }
+    }
+
+    fn handle_data(&mut self, id: StreamId, data: Bytes, now: Instant) {
+        let key = key(id);
+        let Some(stream) = self.streams.get_mut(&key) else { return self.mux.consumed(id, data.len()) };
+        if stream.connection.output != Output::Open {
+            return self.mux.consumed(id, data.len());
+        }
+        self.waiting += data.len();
+        stream.answered = true;
+        stream.last = LastBytes::Inward;
+        stream.connection.push(data);
+        self.half_closed.heard(now, key);
+        self.dirty.push(key);
+    }
+
+    /// The agent has closed the destination, in both directions.
+    fn handle_finished(&mut self, id: StreamId) {
+        let key = key(id);
+        self.mux.finish(id);
+        self.half_closed.forget(key);
+        if let Some(stream) = self.streams.get_mut(&key) {
+            stream.connection.ending();
+            self.dirty.push(key);
+        }
+    }
+
+    /// The time of a half-closed connection is up: the agent is told, which ends the other direction too.
+    fn let_go(&mut self, key: u64) {
+        if let Some(stream) = self.streams.get_mut(&key) {
+            self.mux.finish(stream.id);
+            stream.connection.ending();
+            self.dirty.push(key);
+        }
+    }
+
+    fn take_woken<N>(&mut self, shared: &Shared<N>) {
+        while let Some(key) = shared.list.pop() {
+            let Some(stream) = self.streams.get_mut(&key) else { continue };
+            stream.connection.taken();
+            self.dirty.push(key);
+            if !std::mem::replace(&mut stream.queued, true) {
+                self.readable.push_back(key);
+            }
+        }
+    }
+
+    fn write<N: FnMut(Notice)>(&mut self, shared: &mut Shared<N>, key: u64, now: Instant) {
+        let Some(stream) = self.streams.get_mut(&key) else { return };
+        if stream.connection.output == Output::Ending && !stream.answered && self.refusals > 0 {
+            self.refusals -= 1;
+            shared.notify(Notice::Refused { connection: stream.connection.number() });
+            return self.remove(shared, key, Leave::Reset);
+        }
+        match stream.connection.write_pending() {
+            Ok(written) => {
+                self.waiting -= written;
+                self.mux.consumed(stream.id, written);
+            }
+            Err(error) => {
+                tracing::debug!(%error, connection = stream.connection.number(), "the local program is gone");
+                return self.remove(shared, key, Leave::Reset);
+            }
+        }
+        if stream.connection.output == Output::Ended {
+            self.linger(shared, key, now);
+        }
+    }
+
+    /// Both directions of the destination are over. Closing at once could take unread bytes from the program, so its own end
+    /// is awaited, for a while.
+    fn linger<N: FnMut(Notice)>(&mut self, shared: &mut Shared<N>, key: u64, now: Instant) {
+        let Some(stream) = self.streams.get_mut(&key) else { return };
+        match stream.connection.input {
+            Input::Ended => return self.remove(shared, key, Leave::Close),
+            Input::Open => {
+                stream.connection.input = Input::Discarded;
+                if let Some(oldest) = self.half_closed.hold(now, key, LastBytes::Outward) {
+                    self.let_go(oldest);
+                }
+            }
+            Input::Discarded if !self.half_closed.holds(key) => {
+                return self.remove(shared, key, Leave::Close);
+            }
+            Input::Discarded => {}
+        }
+        if self.streams.get_mut(&key).is_some_and(|stream| stream.connection.discard()) {
+            self.remove(shared, key, Leave::Close);
+        }
+    }
+
+    fn outbound<C: ControlPlane, N: FnMut(Notice)>(
+        &mut self,
+        session: &mut Session<C>,
+        shared: &mut Shared<N>,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) {
+        for _ in 0..OUTBOUND_BUDGET {
+            if session.poll_writable(cx).is_pending() {
+                return;
+            }
+            if self.send_control(session) {
+                continue;
+            }
+            let Some(key) = self.readable.pop_front() else { return };
+            self.read(session, shared, key, now);
+        }
+        cx.waker().wake_by_ref();
+    }
+
+    /// Sends the multiplexer's own frames, as many as fit one message; false when there were none.
+    fn send_control<C: ControlPlane>(&mut self, session: &mut Session<C>) -> bool {
+        let Some(first) = self.mux.poll_transmit() else { return false };
+        let mut buf = session.buffer();
+        buf.put_slice(&first);
+        while buf.spare_len() >= HEADER_LEN
+            && let Some(header) = self.mux.poll_transmit()
+        {
+            buf.put_slice(&header);
+        }
+        send(session, PayloadType::Output, buf);
+        true
+    }
+
+    /// Reads one chunk of one connection and sends it. A connection that gave one stands in line again.
+    fn read<C: ControlPlane, N: FnMut(Notice)>(
+        &mut self,
+        session: &mut Session<C>,
+        shared: &mut Shared<N>,
+        key: u64,
+        now: Instant,
+    ) {
+        let Some(stream) = self.streams.get_mut(&key) else { return };
+        stream.queued = false;
+        if stream.connection.input != Input::Open {
+            return;
+        }
+        if stream.connection.pending_len() > self.stream_limit || self.waiting > self.receive_limit {
+            self.throttled = true;
+            return;
+        }
+        let room = session.payload_len().saturating_sub(self.mux.data_overhead(stream.id)).max(1);
+        let mut buf = session.buffer();
+        match stream.connection.read(&mut buf, room) {
+            Chunk::Data(len) => match self.mux.push(stream.id, len) {
+                Ok(header) => {
+                    buf.prepend(&header);
+                    stream.last = LastBytes::Outward;
+                    stream.queued = true;
+                    self.readable.push_back(key);
+                    send(session, PayloadType::Output, buf);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, connection = stream.connection.number(), "the far side takes no more");
+                    stream.connection.input = Input::Discarded;
+                    session.recycle(buf);
+                }
+            },
+            Chunk::Nothing => session.recycle(buf),
+            Chunk::End => {
+                session.recycle(buf);
+                stream.connection.input = Input::Ended;
+                let last = stream.last;
+                if let Some(oldest) = self.half_closed.hold(now, key, last) {
+                    self.let_go(oldest);
+                }
+            }
+            Chunk::Broken(error) => {
+                session.recycle(buf);
+                tracing::debug!(%error, connection = stream.connection.number(), "the local connection is broken");
+                self.remove(shared, key, Leave::Reset);
+            }
+        }
+    }
+
+    /// Lets streams be read again when little enough waits.
+    fn unthrottle(&mut self) {
+        if !self.throttled || self.waiting > self.receive_limit {
+            return;
+        }
+        self.throttled = false;
+        for (key, stream) in &mut self.streams {
+            if stream.connection.pending_len() > self.stream_limit {
+                self.throttled = true;
+            } else if !std::mem::replace(&mut stream.queued, true) {
+                self.readable.push_back(*key);
+            }
+        }
+    }
+
+    fn remove<N: FnMut(Notice)>(&mut self, shared: &mut Shared<N>, key: u64, leave: Leave) {
+        let Some(stream) = self.streams.remove(&key) else { return };
+        self.half_closed.forget(key);
+        self.waiting -= stream.connection.pending_len();
+        self.mux.forget(stream.id);
+        let connection = stream.connection.number();
+        let (sent, received) = stream.connection.totals();
+        match leave {
+            Leave::Reset => stream.connection.reset(),
+            Leave::Close => drop(stream),
+        }
+        shared.notify(Notice::Closed { connection, sent, received });
+    }
+}
+
+/// How a local connection is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leave {
+    Close,
+    Reset,
+}
+
+fn key(id: StreamId) -> u64 {
+    u64::from(u32::from(id))
+}

@@ -1,0 +1,48 @@
+//! What a forward reports while it runs.
+
+use std::net::SocketAddr;
+
+use ssm_session::Ready;
+
+/// Something a user may want to know. None of it needs an answer.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Notice {
+    /// The session has started.
+    Ready(Ready),
+    /// Connections are taken here.
+    Listening(Vec<SocketAddr>),
+    /// A local connection was taken.
+    Opened {
+        /// Its number, from 1.
+        connection: u64,
+        /// Who connected; `None` for a connection without an address.
+        peer: Option<SocketAddr>,
+    },
+    /// The far side could not connect to the destination; the local connection was reset.
+    Refused {
+        /// Its number.
+        connection: u64,
+    },
+    /// A local connection has ended.
+    Closed {
+        /// Its number.
+        connection: u64,
+        /// Bytes that went to the destination.
+        sent: u64,
+        /// Bytes that came back.
+        received: u64,
+    },
+    /// A connection was reset because too much waited for its reader.
+    Overfull {
+        /// Its number.
+        connection: u64,
+    },
+    /// The data channel was lost and is dialled again.
+    Redial {
+        /// 0 for the first attempt.
+        attempt: u32,
+    },
+    /// The data channel is back; nothing was lost.
+    Resumed,
+}

@@ -1,0 +1,149 @@
+//! Connections through a session for a program that wants no local port.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use ssm_session::{CloseReason, ControlPlane, Session};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::connection::LocalEnd;
+use crate::lane::{Config, Lane};
+
+/// Bytes in the pipe between a [`TunnelStream`] and the session's task, each way.
+const PIPE_LEN: usize = 64 * 1024;
+
+/// Connections that may wait for the session's task.
+const QUEUE_LEN: usize = 16;
+
+/// A session in a task of its own, which opens connections to the destination.
+///
+/// Cloning is cheap. When the last clone is dropped and every stream has ended, the session is ended.
+#[derive(Debug, Clone)]
+pub struct Tunnel {
+    opens: mpsc::Sender<DuplexStream>,
+    state: watch::Receiver<State>,
+}
+
+#[derive(Debug, Clone)]
+enum State {
+    Starting,
+    Ready,
+    Closed(CloseReason),
+}
+
+impl Tunnel {
+    /// Runs `session` in a task. The handle gives why it ended.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn spawn<C: ControlPlane>(session: Session<C>, config: Config) -> (Self, JoinHandle<CloseReason>) {
+        let (opens, requests) = mpsc::channel(QUEUE_LEN);
+        let (report, state) = watch::channel(State::Starting);
+        let task = tokio::spawn(run(session, config, requests, report));
+        (Self { opens, state }, task)
+    }
+
+    /// Opens one more connection to the destination, waiting until the session has started.
+    ///
+    /// The far side connects when it hears of the stream; a destination that refuses shows as a reset of the stream.
+    /// Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// `ConnectionAborted` when the session is over.
+    pub async fn open(&self) -> io::Result<TunnelStream> {
+        let mut state = self.state.clone();
+        let started =
+            state.wait_for(|state| !matches!(state, State::Starting)).await.map(|state| state.clone());
+        if !matches!(started, Ok(State::Ready)) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        let (near, far) = tokio::io::duplex(PIPE_LEN);
+        match self.opens.send(far).await {
+            Ok(()) => Ok(TunnelStream(near)),
+            Err(_gone) => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
+    }
+
+    /// Why the session ended, if it has.
+    pub fn closed(&self) -> Option<CloseReason> {
+        match &*self.state.borrow() {
+            State::Closed(reason) => Some(reason.clone()),
+            State::Starting | State::Ready => None,
+        }
+    }
+}
+
+/// One connection to the destination of a [`Tunnel`]. Shutting it down ends the outward direction; see the crate on how long
+/// the other one lives then. Dropping it closes the connection.
+#[derive(Debug)]
+pub struct TunnelStream(DuplexStream);
+
+impl AsyncRead for TunnelStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for TunnelStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+async fn run<C: ControlPlane>(
+    session: Session<C>,
+    config: Config,
+    mut requests: mpsc::Receiver<DuplexStream>,
+    report: watch::Sender<State>,
+) -> CloseReason {
+    let mut lane = Lane::new(session, config, |notice| tracing::debug!(?notice));
+    let mut open = true;
+    let reason = poll_fn(|cx| {
+        let polled = lane.poll(cx);
+        if lane.is_ready() {
+            report.send_if_modified(|state| {
+                let starting = matches!(state, State::Starting);
+                if starting {
+                    *state = State::Ready;
+                }
+                starting
+            });
+        }
+        while open && lane.can_add() {
+            match requests.poll_recv(cx) {
+                Poll::Ready(Some(stream)) => {
+                    lane.add(LocalEnd::Other(Box::pin(stream)));
+                    cx.waker().wake_by_ref();
+                }
+                Poll::Ready(None) => open = false,
+                Poll::Pending => break,
+            }
+        }
+        if !open && lane.is_idle() {
+            lane.close();
+        }
+        polled
+    })
+    .await;
+    lane.release(&reason).await;
+    report.send_replace(State::Closed(reason.clone()));
+    reason
+}
