@@ -43,6 +43,8 @@ struct Stream {
     queued: bool,
     /// Whether anything was ever received.
     answered: bool,
+    /// Whether the agent could not connect for it.
+    refused: bool,
 }
 
 impl MuxCarrier {
@@ -89,8 +91,17 @@ impl MuxCarrier {
         };
         let key = key(id);
         let connection = Connection::new(end, &shared.list, key, number);
-        self.streams
-            .insert(key, Stream { id, connection, last: LastBytes::Outward, queued: true, answered: false });
+        self.streams.insert(
+            key,
+            Stream {
+                id,
+                connection,
+                last: LastBytes::Outward,
+                queued: true,
+                answered: false,
+                refused: false,
+            },
+        );
         self.readable.push_back(key);
         shared.notify(Notice::Opened { connection: number, peer });
     }
@@ -184,6 +195,10 @@ impl MuxCarrier {
         self.mux.finish(id);
         self.half_closed.forget(key);
         if let Some(stream) = self.streams.get_mut(&key) {
+            if !stream.answered && self.refusals > 0 {
+                self.refusals -= 1;
+                stream.refused = true;
+            }
             stream.connection.ending();
             self.dirty.push(key);
         }
@@ -211,8 +226,7 @@ impl MuxCarrier {
 
     fn write<N: FnMut(Notice)>(&mut self, shared: &mut Shared<N>, key: u64, now: Instant) {
         let Some(stream) = self.streams.get_mut(&key) else { return };
-        if stream.connection.output == Output::Ending && !stream.answered && self.refusals > 0 {
-            self.refusals -= 1;
+        if stream.refused {
             shared.notify(Notice::Refused { connection: stream.connection.number() });
             return self.remove(shared, key, Leave::Reset);
         }
