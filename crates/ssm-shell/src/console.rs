@@ -1,0 +1,106 @@
+//! What a session has to do with this process beyond its streams: signals and the mode of the terminal. All of it is empty
+//! when the session is run for somebody else.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use ssm_session::TerminalSize;
+
+use crate::io::{InputKind, Owner};
+#[cfg(unix)]
+use crate::{RawMode, signals::Signals, terminal};
+
+/// Signals and terminal of this process.
+#[derive(Debug, Default)]
+pub(crate) struct Console {
+    #[cfg(unix)]
+    signals: Option<Signals>,
+    #[cfg(unix)]
+    raw_mode: Option<RawMode>,
+}
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// The remote side should have it, as this byte (plugin `control_signals_unix.go`).
+    Key { byte: u8, number: i32 },
+    /// The process should end.
+    End { number: i32 },
+    /// The terminal has another size.
+    Resized,
+    /// The process runs again after it was stopped.
+    Continued,
+}
+
+/// What is done with keys and output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Nothing is echoed and keys are kept as they are, for the session to read later; Ctrl-C still makes a signal.
+    Quiet,
+    /// Every key is a byte, and so is what is written.
+    Raw,
+}
+
+impl Console {
+    /// Installs the signal handlers of the process and quiets its terminal.
+    pub(crate) fn open(owner: Owner, input: InputKind) -> io::Result<Self> {
+        #[cfg(unix)]
+        if owner == Owner::Process {
+            // Handlers first, so that no signal finds the terminal changed and nobody to restore it.
+            let signals = Some(Signals::install()?);
+            let raw_mode = (input == InputKind::Terminal).then(|| RawMode::enter(Mode::Quiet)).transpose()?;
+            return Ok(Self { signals, raw_mode });
+        }
+        let _ = (owner, input);
+        Ok(Self::default())
+    }
+
+    /// The next thing a signal asks for. A change of size is read with [`size`](Self::size).
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
+        #[cfg(unix)]
+        if let Some(signals) = &mut self.signals {
+            let received = signals.poll(cx);
+            if received == Poll::Ready(Received::Continued) {
+                self.reapply();
+            }
+            return received;
+        }
+        let _ = cx;
+        Poll::Pending
+    }
+
+    /// The size of the terminal, where the process has one.
+    pub(crate) fn size(&self) -> Option<TerminalSize> {
+        #[cfg(unix)]
+        if self.signals.is_some() {
+            return terminal::size();
+        }
+        None
+    }
+
+    /// Changes the mode of the terminal.
+    pub(crate) fn set_mode(&mut self, mode: Mode) -> io::Result<()> {
+        #[cfg(unix)]
+        if let Some(raw_mode) = &self.raw_mode {
+            return raw_mode.apply(mode);
+        }
+        let _ = mode;
+        Ok(())
+    }
+
+    /// Gives the terminal its old mode back.
+    pub(crate) fn restore(&mut self) {
+        #[cfg(unix)]
+        drop(self.raw_mode.take());
+    }
+
+    /// The shell that stopped this process has set the terminal to its own liking.
+    #[cfg(unix)]
+    fn reapply(&self) {
+        if let Some(raw_mode) = &self.raw_mode
+            && let Err(error) = raw_mode.reapply()
+        {
+            tracing::debug!(%error, "the terminal was not made raw again");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Where the bytes of a session come from and go to.
+
+use std::fmt;
+
+use ssm_session::TerminalSize;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+
+use crate::resize;
+use crate::sink::Sink;
+
+/// Where the bytes of a session come from and go to.
+pub struct Io {
+    pub(crate) input: Box<dyn AsyncRead + Send + Unpin>,
+    pub(crate) input_kind: InputKind,
+    pub(crate) output: Sink,
+    pub(crate) error: Sink,
+    pub(crate) size: TerminalSize,
+    pub(crate) resizes: Option<mpsc::Receiver<TerminalSize>>,
+    pub(crate) owner: Owner,
+}
+
+/// What the end of the input means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InputKind {
+    /// The user is gone.
+    Terminal,
+    /// All has been said, and the answer is awaited.
+    Stream,
+}
+
+/// Who the session is run for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// This process: its signals and its terminal count.
+    #[cfg(unix)]
+    Process,
+    /// Somebody behind the streams.
+    Peer,
+}
+
+impl Io {
+    /// The standard streams of this process: a terminal, pipes, files, or a mixture of them.
+    ///
+    /// [`run`](crate::run) then makes a terminal raw, tells the remote side its size (80x24 where there is none), and handles
+    /// signals: `SIGINT`, `SIGQUIT` and `SIGTSTP` go to the remote side as Ctrl-C, Ctrl-\ and Ctrl-Z; `SIGTERM` and `SIGHUP`
+    /// end the session, as `SIGINT` and `SIGQUIT` do before it has started. The handlers replace inherited ones (but not an
+    /// ignored `SIGHUP`) and stay when `run` returns, so the process should then end.
+    ///
+    /// No stream is made non-blocking, because other processes may share it; three threads read and write them.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no threads or descriptors left.
+    #[cfg(unix)]
+    pub fn stdio() -> Result<Self, crate::ShellError> {
+        use rustix::stdio;
+
+        use crate::reader::Reader;
+        use crate::writer::Writer;
+
+        let (reader, output, error) = (|| {
+            let reader = Reader::spawn(stdio::stdin())?;
+            Ok((reader, Writer::spawn(stdio::stdout())?, Writer::spawn(stdio::stderr())?))
+        })()
+        .map_err(crate::ShellError::Setup)?;
+        let mut io = Self::streams(reader, output, error);
+        io.owner = Owner::Process;
+        if crate::terminal::is_terminal() {
+            io.input_kind = InputKind::Terminal;
+        }
+        Ok(io)
+    }
+
+    /// Any streams, as for a terminal inside another program. Signals and the terminal of this process are left alone.
+    ///
+    /// The end of `input` is told to the remote side, and the session goes on; to end it at once, drop [`run`](crate::run).
+    /// The size is 80x24 unless [`sized`](Self::sized) tells another.
+    pub fn streams(
+        input: impl AsyncRead + Send + Unpin + 'static,
+        output: impl AsyncWrite + Send + Unpin + 'static,
+        error: impl AsyncWrite + Send + Unpin + 'static,
+    ) -> Self {
+        Self {
+            input: Box::new(input),
+            input_kind: InputKind::Stream,
+            output: Sink::new(output),
+            error: Sink::new(error),
+            size: resize::UNKNOWN,
+            resizes: None,
+            owner: Owner::Peer,
+        }
+    }
+
+    /// The size of the terminal behind the streams, and where later sizes come from. Standard streams know their own.
+    #[must_use]
+    pub fn sized(mut self, size: TerminalSize, resizes: mpsc::Receiver<TerminalSize>) -> Self {
+        self.size = size;
+        self.resizes = Some(resizes);
+        self
+    }
+}
+
+impl fmt::Debug for Io {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Io")
+            .field("input_kind", &self.input_kind)
+            .field("owner", &self.owner)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,451 @@
+//! The loop of one session: moves bytes between an [`Io`] and a [`Session`], in one task.
+//!
+//! ```text
+//!  signals ──────────┐
+//!  size ─────────────┤
+//!  input ── read ────┴──► Session::send
+//!  output, error ◄─ Sink ◄─ Session::poll_event     (not read while too much waits in the sinks)
+//! ```
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use ssm_session::{
+    CloseReason, ControlPlane, Event, Evidence, ExitCode, MessageBuf, PayloadType, Reading, Ready, Session,
+    SessionKind, TerminalSize,
+};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::sync::mpsc;
+use tokio::time::Sleep;
+
+use crate::console::{Console, Mode, Received};
+use crate::end_of_input::EndOfInput;
+use crate::io::InputKind;
+use crate::resize::Resize;
+use crate::sink::Sink;
+use crate::{EndedBy, Exit, Io, Notice, ShellError};
+
+/// Events taken, and messages sent, before the other steps of a turn have theirs.
+const EVENTS_PER_TURN: usize = 64;
+const SENDS_PER_TURN: usize = 16;
+
+/// Output that may wait for its reader before no more is received.
+const WAITING_MAX: usize = 256 * 1024;
+
+/// While nothing is received, one message is taken this often, so that the connection is not given up.
+const TRICKLE: Duration = Duration::from_secs(10);
+
+/// Signals that may wait to be sent.
+const KEYS_MAX: usize = 16;
+
+/// Runs a shell or command session until it ends.
+///
+/// Everything received before the end is written before this returns. A session that this side ends is ended by API. With
+/// [`Io::stdio`] the terminal is raw from the start of the session on, except for commands without a terminal.
+///
+/// `notice` is called from within, so it should not block.
+///
+/// Dropping the future restores the terminal and leaves the session to the service, which ends it when it has been idle.
+///
+/// # Errors
+///
+/// When the terminal cannot be set up, an input or output fails, or the session turns out to forward a port.
+///
+/// # Panics
+///
+/// With [`Io::stdio`], outside a tokio runtime that has IO enabled.
+pub async fn run<C: ControlPlane>(
+    session: Session<C>,
+    io: Io,
+    mut notice: impl FnMut(Notice),
+) -> Result<Exit, ShellError> {
+    let console = match Console::open(io.owner, io.input_kind) {
+        Ok(console) => console,
+        Err(error) => {
+            end(session).await;
+            return Err(ShellError::Setup(error));
+        }
+    };
+    let mut shell = Shell::new(session, io, console);
+    let end = poll_fn(|cx| shell.poll(cx, &mut notice)).await;
+    shell.finish(end).await
+}
+
+struct Shell<C> {
+    session: Session<C>,
+    console: Console,
+    input: Box<dyn AsyncRead + Send + Unpin>,
+    input_kind: InputKind,
+    typing: Typing,
+    /// The last byte of input that was sent.
+    last_typed: Option<u8>,
+    /// Signals for the remote side.
+    keys: VecDeque<u8>,
+    resize: Resize,
+    resizes: Option<mpsc::Receiver<TerminalSize>>,
+    /// The size is sent once more when the remote side has written something.
+    size_in_doubt: bool,
+    output: Sink,
+    error: Sink,
+    /// Nothing is received, except for one message at this time.
+    stopped: Option<Instant>,
+    code: Option<i32>,
+    bytes_received: u64,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// What becomes of the input.
+#[derive(Debug)]
+enum Typing {
+    /// It waits for the session to start.
+    Waiting,
+    /// It waits for the acknowledgement of the size: an agent discards what comes right behind the handshake (agent
+    /// `datachannel.go` marks it complete only after it has said so).
+    Behind,
+    /// It is sent.
+    Open,
+    Ended(EndOfInput),
+    /// It is not read.
+    Unwanted,
+}
+
+/// Why the loop is left.
+enum End {
+    Closed(CloseReason),
+    Here(EndedBy),
+    Failed(ShellError),
+}
+
+impl<C: ControlPlane> Shell<C> {
+    fn new(session: Session<C>, io: Io, console: Console) -> Self {
+        Self {
+            session,
+            resize: Resize::new(console.size().unwrap_or(io.size)),
+            console,
+            input: io.input,
+            input_kind: io.input_kind,
+            typing: Typing::Waiting,
+            last_typed: None,
+            keys: VecDeque::new(),
+            resizes: io.resizes,
+            size_in_doubt: false,
+            output: io.output,
+            error: io.error,
+            stopped: None,
+            code: None,
+            bytes_received: 0,
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, notice: &mut impl FnMut(Notice)) -> Poll<End> {
+        match self.turn(cx, notice) {
+            Ok(()) => Poll::Pending,
+            Err(end) => Poll::Ready(end),
+        }
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>, notice: &mut impl FnMut(Notice)) -> Result<(), End> {
+        self.take_signals(cx)?;
+        self.take_sizes(cx);
+        self.take_events(cx, notice)?;
+        self.write_output(cx)?;
+        self.send_size(cx);
+        self.send_input(cx)?;
+        let _ = self.session.poll_flush(cx);
+        self.arm_timer(cx);
+        Ok(())
+    }
+
+    fn take_signals(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        while let Poll::Ready(received) = self.console.poll(cx) {
+            match received {
+                Received::End { number } => return Err(End::Here(EndedBy::Signal(number))),
+                // There is no remote side yet that could heed it.
+                Received::Key { byte: 0x03 | 0x1c, number } if self.session.ready().is_none() => {
+                    return Err(End::Here(EndedBy::Signal(number)));
+                }
+                Received::Key { byte, .. } if self.keys.len() < KEYS_MAX => self.keys.push_back(byte),
+                Received::Key { .. } => {}
+                Received::Resized | Received::Continued => {
+                    if let Some(size) = self.console.size() {
+                        self.resize.set(size);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_sizes(&mut self, cx: &mut Context<'_>) {
+        while let Some(resizes) = &mut self.resizes {
+            match resizes.poll_recv(cx) {
+                Poll::Ready(Some(size)) => self.resize.set(size),
+                Poll::Ready(None) => self.resizes = None,
+                Poll::Pending => return,
+            }
+        }
+    }
+
+    fn take_events(&mut self, cx: &mut Context<'_>, notice: &mut impl FnMut(Notice)) -> Result<(), End> {
+        let now = now();
+        if self.stopped.is_some_and(|next| next <= now) {
+            self.session.set_reading(Reading::On);
+        }
+        for _ in 0..EVENTS_PER_TURN {
+            let Poll::Ready(event) = self.session.poll_event(cx) else { return Ok(()) };
+            self.handle(event, notice)?;
+            if self.waiting() >= WAITING_MAX {
+                self.session.set_reading(Reading::Stopped);
+                self.stopped = Some(now + TRICKLE);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    fn handle(&mut self, event: Event, notice: &mut impl FnMut(Notice)) -> Result<(), End> {
+        match event {
+            Event::Ready(ready) => {
+                notice(Notice::Ready(ready.clone()));
+                self.start(&ready)?;
+            }
+            Event::Payload { kind, payload } => self.receive(kind, &payload),
+            Event::Redial { attempt } => notice(Notice::Redial { attempt }),
+            Event::Resumed => notice(Notice::Resumed),
+            Event::Closed(reason) => return Err(End::Closed(reason)),
+        }
+        Ok(())
+    }
+
+    /// The session has started, or it is something else than was assumed.
+    fn start(&mut self, ready: &Ready) -> Result<(), End> {
+        match ready.kind {
+            SessionKind::Port(_) => return Err(End::Failed(ShellError::NotAShell(ready.kind))),
+            // Its output has bare newlines, and its agent looks for nothing in the input but signals.
+            SessionKind::NonInteractiveCommands => {
+                self.typing = Typing::Unwanted;
+                self.console.restore();
+            }
+            SessionKind::Shell | SessionKind::InteractiveCommands => {
+                let handshake = ready.evidence == Evidence::Handshake;
+                self.size_in_doubt = handshake;
+                if matches!(self.typing, Typing::Waiting) {
+                    self.typing = if handshake { Typing::Behind } else { Typing::Open };
+                }
+                self.console.set_mode(Mode::Raw).map_err(|error| End::Failed(ShellError::Setup(error)))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, kind: PayloadType, payload: &[u8]) {
+        match kind {
+            PayloadType::Output => self.output.push(payload),
+            PayloadType::StdErr => self.error.push(payload),
+            PayloadType::ExitCode => match ExitCode::decode(payload) {
+                Some(code) => return self.code = Some(code.0),
+                None => return tracing::warn!("the exit code cannot be read"),
+            },
+            _ => return,
+        }
+        self.bytes_received += payload.len() as u64;
+        if let Typing::Ended(end) = &mut self.typing {
+            end.heard(now());
+        }
+        if std::mem::take(&mut self.size_in_doubt) {
+            self.resize.repeat();
+        }
+    }
+
+    /// Writes what the outputs take, and stops or goes on receiving accordingly.
+    fn write_output(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        if let Poll::Ready(Err(error)) = self.error.poll_flush(cx) {
+            tracing::debug!(%error, "standard error cannot be written to");
+        }
+        if let Poll::Ready(Err(error)) = self.output.poll_flush(cx) {
+            return Err(match output_error(error) {
+                Some(error) => End::Failed(error),
+                None => End::Here(EndedBy::OutputClosed),
+            });
+        }
+        if self.stopped.is_some() && self.waiting() < WAITING_MAX / 2 {
+            self.stopped = None;
+            self.session.set_reading(Reading::On);
+            cx.waker().wake_by_ref();
+        }
+        Ok(())
+    }
+
+    fn waiting(&self) -> usize {
+        self.output.len() + self.error.len()
+    }
+
+    fn send_size(&mut self, cx: &mut Context<'_>) {
+        if matches!(self.typing, Typing::Waiting | Typing::Unwanted) {
+            return;
+        }
+        let now = now();
+        if self.resize.due(now).is_some_and(|due| due <= now)
+            && self.session.poll_writable(cx).is_ready()
+            && let Some(size) = self.resize.take(now)
+        {
+            let size = size.encode();
+            let mut message = MessageBuf::with_capacity(size.len());
+            message.put_slice(&size);
+            self.send(PayloadType::Size, message);
+        }
+    }
+
+    fn send_input(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        for _ in 0..SENDS_PER_TURN {
+            if self.session.poll_writable(cx).is_pending() {
+                return Ok(());
+            }
+            let Some(message) = self.next_input(cx)? else { return Ok(()) };
+            self.send(PayloadType::Output, message);
+        }
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    /// The next message of input: signals, what is read, the end.
+    fn next_input(&mut self, cx: &mut Context<'_>) -> Result<Option<MessageBuf>, End> {
+        if let Some(byte) = self.keys.pop_front() {
+            return Ok(Some(message(&[byte])));
+        }
+        if matches!(self.typing, Typing::Behind) && self.resize.was_sent() && self.session.is_drained() {
+            self.typing = Typing::Open;
+        }
+        if matches!(self.typing, Typing::Open)
+            && let Some(typed) = self.read(cx)?
+        {
+            return Ok(Some(typed));
+        }
+        let Typing::Ended(end) = &mut self.typing else { return Ok(None) };
+        Ok(end.take(now()).map(message))
+    }
+
+    /// Reads into a message, while there is something to read.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<Option<MessageBuf>, End> {
+        let mut buf = self.session.buffer();
+        let read = {
+            let mut spare = buf.spare_mut();
+            pin!(self.input.read_buf(&mut spare)).poll(cx)
+        };
+        let end = match (read, self.input_kind) {
+            (Poll::Ready(Ok(1..)), _) => {
+                self.last_typed = buf.payload().last().copied();
+                return Ok(Some(buf));
+            }
+            (Poll::Pending, _) => Ok(None),
+            (Poll::Ready(Ok(0)), InputKind::Stream) => {
+                self.typing = Typing::Ended(EndOfInput::new(now(), self.last_typed));
+                Ok(None)
+            }
+            (Poll::Ready(Err(error)), InputKind::Stream) => Err(End::Failed(ShellError::Input(error))),
+            (Poll::Ready(_), InputKind::Terminal) => Err(End::Here(EndedBy::InputClosed)),
+        };
+        self.session.recycle(buf);
+        end
+    }
+
+    fn send(&mut self, kind: PayloadType, message: MessageBuf) {
+        if let Err(error) = self.session.send(kind, message) {
+            // It was writable, so it has been closed; the event that says so is on its way.
+            tracing::debug!(%error, "input is not sent");
+        }
+    }
+
+    /// Wakes up for what is due later. What is due and still waits, waits for the session or the outputs.
+    fn arm_timer(&mut self, cx: &mut Context<'_>) {
+        let now = now();
+        let end_of_input = match &self.typing {
+            Typing::Ended(end) => Some(end.due()),
+            _ => None,
+        };
+        let deadlines = [self.resize.due(now), end_of_input, self.stopped];
+        let Some(next) = deadlines.into_iter().flatten().filter(|due| *due > now).min() else { return };
+        if self.timer.deadline() != next.into() {
+            self.timer.as_mut().reset(next.into());
+        }
+        if self.timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Leaves everything as it should be, whatever ended the session.
+    async fn finish(mut self, end: End) -> Result<Exit, ShellError> {
+        let failure = if let End::Closed(_) = end { self.drain().await } else { None };
+        self.console.restore();
+        let Self { mut session, code, bytes_received, .. } = self;
+        let (reason, ended_by) = match end {
+            End::Closed(reason) => {
+                if let Err(error) = session.release(&reason).await {
+                    tracing::info!(%error, "the service was not told that the session is over");
+                }
+                (reason, EndedBy::Session)
+            }
+            End::Here(ended_by) => {
+                self::end(session).await;
+                (CloseReason::Terminated, ended_by)
+            }
+            End::Failed(error) => {
+                self::end(session).await;
+                return Err(error);
+            }
+        };
+        failure.map_or(Ok(Exit { reason, ended_by, code, bytes_received }), Err)
+    }
+
+    /// Writes what is left, unless a signal says that nobody waits for it.
+    async fn drain(&mut self) -> Option<ShellError> {
+        poll_fn(|cx| {
+            while let Poll::Ready(received) = self.console.poll(cx) {
+                if matches!(received, Received::End { .. } | Received::Key { .. }) {
+                    return Poll::Ready(None);
+                }
+            }
+            let errors = self.error.poll_flush(cx);
+            let output = std::task::ready!(self.output.poll_flush(cx));
+            let failure = output.err().and_then(output_error);
+            if failure.is_none() && errors.is_pending() {
+                return Poll::Pending;
+            }
+            Poll::Ready(failure)
+        })
+        .await
+    }
+}
+
+/// Ends a session that this side wants no more.
+async fn end<C: ControlPlane>(session: Session<C>) {
+    if let Err(error) = session.terminate().await {
+        tracing::warn!(%error, "the session was not ended; it ends when it has been idle");
+    }
+}
+
+/// What an error of the output amounts to; `None` for a reader that went away.
+fn output_error(error: io::Error) -> Option<ShellError> {
+    // A terminal that was hung up answers EIO.
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) {
+        return None;
+    }
+    (error.kind() != io::ErrorKind::BrokenPipe).then_some(ShellError::Output(error))
+}
+
+fn message(bytes: &[u8]) -> MessageBuf {
+    let mut message = MessageBuf::with_capacity(bytes.len());
+    message.put_slice(bytes);
+    message
+}
+
+/// The clock of the runtime, which the session uses too.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
