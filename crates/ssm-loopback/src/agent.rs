@@ -1,58 +1,234 @@
-//! The agent driver: opens the data channel as an agent does and runs the session behind it.
+//! The agent driver: runs one session behind a data channel, in one task.
+//!
+//! A turn takes in frames, lets the plugin move bytes, and flushes once. What the agent does with a message is decided by
+//! [`Channel`](ssm_channel::Channel) in the agent's role; what the bytes mean, by the plugin.
 
+use std::future::{Future as _, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
-use futures_util::{SinkExt, StreamExt};
-use ssm_proto::body::OpenDataChannel;
-use ssm_proto::{Header, MessageId, MessageType};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tokio_tungstenite::client_async_with_config;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::{Error, Message};
+use ssm_channel::{AgentState, CloseReason, Event, Handshake, HandshakeError, Offer};
+use ssm_proto::{RawValue, Strictness};
+use tokio::time::{Sleep, sleep_until};
 
-use crate::config::Config;
-use crate::gateway::{Socket, socket_config};
-use crate::random;
-use crate::service::{AgentChannel, AgentEndpoint, SessionStart};
+use crate::config::{Config, Profile};
+use crate::document::SessionType;
+use crate::plugin::{Announcement, Finish, Plugin};
+use crate::service::{AgentEndpoint, SessionStart};
+use crate::wire::{Received, Wire};
 
-/// Longest time for connecting and upgrading.
-const CONNECT: Duration = Duration::from_secs(10);
+/// Frames taken in before the plugin has its turn.
+const BATCH: usize = 64;
+/// How long AWS's agent waits for the acknowledgement of its last output; the rest is lost (agent `sessionplugin.go`).
+const AWS_DRAIN: Duration = Duration::from_secs(2);
+/// How long the fast profile waits, so that output arrives over a path with heavy losses too.
+const FAST_DRAIN: Duration = Duration::from_secs(10);
+/// How long the very last frames may take to be written.
+const LEAVE: Duration = Duration::from_secs(2);
 
 /// Runs one session until it is over, and returns the text for `channel_closed`.
-pub(crate) async fn run(start: SessionStart, endpoint: AgentEndpoint, _config: Arc<Config>) -> String {
-    tracing::debug!(session_type = ?start.session_type, properties = %start.properties, "session starts");
-    let Some(channel) = endpoint.open() else { return String::new() };
-    let mut socket = match timeout(CONNECT, connect(channel, &start.target)).await {
-        Ok(Ok(socket)) => socket,
-        Ok(Err(error)) => return format!("the agent cannot open its data channel: {error}"),
-        Err(_) => return "the agent cannot open its data channel: timed out".to_owned(),
+pub(crate) async fn run(start: SessionStart, endpoint: AgentEndpoint, config: Arc<Config>) -> String {
+    let channel = channel_config(&start, &config);
+    let mut agent = Agent {
+        wire: Wire::new(channel, start.session_id.clone(), endpoint),
+        start,
+        config,
+        stage: Stage::Starting,
+        timer: Box::pin(sleep_until(tokio::time::Instant::now())),
     };
-    while let Some(Ok(message)) = socket.next().await {
-        let closed = |header: Header| header.message_type == MessageType::ChannelClosed;
-        if Header::decode(&message.into_data()).is_ok_and(closed) {
-            break;
-        }
+    let output = poll_fn(|cx| agent.poll(cx)).await;
+    if let Stage::Running(plugin) = agent.stage {
+        plugin.stop().await;
     }
-    String::new()
+    agent.wire.leave().await;
+    output
 }
 
-/// Connects a WebSocket of its own to the gateway and opens the data channel.
-async fn connect(channel: AgentChannel, node: &str) -> Result<Socket, Error> {
-    let address = channel.url.authority().map(http::uri::Authority::as_str).unwrap_or_default();
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let mut request = channel.url.into_client_request()?;
-    request.headers_mut().extend(channel.headers);
-    let (mut socket, _) = client_async_with_config(request, stream, Some(socket_config())).await?;
-    let open = OpenDataChannel {
-        request_id: MessageId::from_random(random::bytes()).to_string(),
-        token: channel.token,
-        client_instance_id: Some(node.to_owned()),
-        client_id: Some(String::new()),
-        client_version: None,
+struct Agent {
+    start: SessionStart,
+    config: Arc<Config>,
+    wire: Wire,
+    stage: Stage,
+    timer: Pin<Box<Sleep>>,
+}
+
+enum Stage {
+    /// Connecting, or in the handshake.
+    Starting,
+    Running(Box<Plugin>),
+    /// The plugin is done; its last output is on the way.
+    Draining {
+        finish: Finish,
+        until: Instant,
+    },
+    /// Everything is said that will be; the last frames are being written.
+    Leaving {
+        output: String,
+        until: Instant,
+    },
+}
+
+impl Agent {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<String> {
+        self.wire.begin_turn();
+        let mut again = false;
+        if let Poll::Ready(output) = self.poll_input(cx, &mut again) {
+            return Poll::Ready(output);
+        }
+        // What was begun in this turn is polled in it too; a new socket is read in the next.
+        again |= self.wire.poll_dial(cx).is_ready();
+        if let Stage::Running(plugin) = &mut self.stage {
+            let full = !plugin.has_room();
+            if let Poll::Ready(finish) = plugin.poll(cx, &mut self.wire) {
+                self.drain(finish);
+            } else {
+                again |= full && plugin.has_room();
+            }
+        }
+        self.wire.transmit(cx);
+        let flushed = self.wire.poll_flush(cx);
+        if let Poll::Ready(output) = self.poll_end(flushed, &mut again) {
+            return Poll::Ready(output);
+        }
+        self.arm_timer(cx, again);
+        Poll::Pending
+    }
+
+    /// Takes in frames while the plugin has room for what they bring. Nothing else stops the reading: acknowledgements
+    /// come the same way.
+    fn poll_input(&mut self, cx: &mut Context<'_>, again: &mut bool) -> Poll<String> {
+        for _ in 0..BATCH {
+            while let Some(event) = self.wire.poll_event() {
+                if let Poll::Ready(output) = self.handle_event(event) {
+                    return Poll::Ready(output);
+                }
+            }
+            if matches!(&self.stage, Stage::Running(plugin) if !plugin.has_room()) {
+                return Poll::Pending;
+            }
+            match self.wire.poll_receive(cx) {
+                Poll::Ready(Received::Frame) => {}
+                Poll::Ready(Received::Lost) => break,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        *again = true;
+        Poll::Pending
+    }
+
+    fn handle_event(&mut self, event: Event) -> Poll<String> {
+        match event {
+            Event::Ready(ready) => match Plugin::start(&ready, &self.start, &self.config, &mut self.wire) {
+                Ok(plugin) => self.stage = Stage::Running(Box::new(plugin)),
+                Err(finish) => self.drain(finish),
+            },
+            Event::Payload { kind, payload } => {
+                if let Stage::Running(plugin) = &mut self.stage {
+                    plugin.handle(kind, payload);
+                }
+            }
+            Event::Resumed => {}
+            Event::Redial { .. } => {
+                if self.wire.dial().is_gone() {
+                    return Poll::Ready(String::new());
+                }
+            }
+            Event::Closed(reason) => return Poll::Ready(closing_text(&reason)),
+        }
+        Poll::Pending
+    }
+
+    fn drain(&mut self, finish: Finish) {
+        let patience = match self.config.profile {
+            Profile::Fast => FAST_DRAIN,
+            Profile::Aws => AWS_DRAIN,
+        };
+        self.stage = Stage::Draining { finish, until: self.wire.now() + patience };
+    }
+
+    fn poll_end(&mut self, flushed: Poll<()>, again: &mut bool) -> Poll<String> {
+        let now = self.wire.now();
+        match &mut self.stage {
+            Stage::Draining { finish, until } if self.wire.is_drained() || *until <= now => {
+                if finish.announcement == Announcement::Terminating {
+                    self.wire.announce(AgentState::Terminating);
+                }
+                let output = std::mem::take(&mut finish.output);
+                self.stage = Stage::Leaving { output, until: now + LEAVE };
+                *again = true;
+                Poll::Pending
+            }
+            Stage::Leaving { output, until } if flushed.is_ready() || *until <= now => {
+                Poll::Ready(std::mem::take(output))
+            }
+            _ => Poll::Pending,
+        }
+    }
+
+    fn arm_timer(&mut self, cx: &mut Context<'_>, again: bool) {
+        let own = match &self.stage {
+            Stage::Starting => None,
+            Stage::Running(plugin) => plugin.deadline(),
+            Stage::Draining { until, .. } | Stage::Leaving { until, .. } => Some(*until),
+        };
+        let mut due = again;
+        if let Some(next) = [own, self.wire.deadline()].into_iter().flatten().min() {
+            let next = tokio::time::Instant::from_std(next);
+            if self.timer.deadline() != next {
+                self.timer.as_mut().reset(next);
+            }
+            due |= self.timer.as_mut().poll(cx).is_ready();
+        }
+        if due {
+            cx.waker().wake_by_ref();
+        }
+    }
+}
+
+fn channel_config(start: &SessionStart, config: &Config) -> ssm_channel::Config {
+    let session_type = start.session_type;
+    let port = session_type == SessionType::Port;
+    // The three other types send no properties (agent plugins' GetPluginParameters).
+    let properties = port.then(|| RawValue::from_string(start.properties.to_string()).ok()).flatten();
+    let handshake = match session_type {
+        SessionType::Port | SessionType::NonInteractiveCommands => Handshake::Required,
+        SessionType::StandardStream | SessionType::InteractiveCommands => Handshake::Skipped,
     };
-    socket.send(Message::text(open.encode().expose().as_str())).await?;
-    Ok(socket)
+    let offer = Offer { session_type: session_type.name().to_owned(), properties, handshake };
+    let mut channel = ssm_channel::Config::agent(&start.target, offer);
+    channel.version = config.agent_version.clone();
+    match config.profile {
+        // Shells serve clients that write another digest than SHA-256, npm ssm-session for one.
+        Profile::Fast if port => {
+            channel.strictness = Strictness::Lenient;
+            channel.payload_len = 32 * 1024;
+            channel.window_min = channel.window_max;
+        }
+        Profile::Fast => channel.payload_len = 32 * 1024,
+        // AWS's agent never looks at what is unacknowledged until 100,000 messages are (agent config.go).
+        Profile::Aws => {
+            channel.in_flight_max = 100_000;
+            channel.window_max = 100_000 * 1200;
+            channel.window_min = channel.window_max;
+        }
+    }
+    channel
+}
+
+/// What the user reads when the session ends with its channel (agent `datachannel.go`, `sessionplugin.go`).
+fn closing_text(reason: &CloseReason) -> String {
+    let CloseReason::HandshakeFailed(error) = reason else { return String::new() };
+    let detail = match error {
+        HandshakeError::Timeout => {
+            "Handshake timed out. Please ensure that you have the latest version of the session manager plugin."
+                .to_owned()
+        }
+        HandshakeError::Refused { action, error } => {
+            format!("{action} failed on client with status 2 error: {error}")
+        }
+        other => other.to_string(),
+    };
+    format!("----------ERROR-------\nEncountered error while initiating handshake. {detail}")
 }

@@ -26,6 +26,18 @@ pub enum SessionType {
     Port,
 }
 
+impl SessionType {
+    /// The name in documents and handshakes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::StandardStream => "Standard_Stream",
+            Self::InteractiveCommands => "InteractiveCommands",
+            Self::NonInteractiveCommands => "NonInteractiveCommands",
+            Self::Port => "Port",
+        }
+    }
+}
+
 /// A session document: a name and the body that AWS would store under it.
 #[derive(Debug, Clone)]
 pub struct Document {

@@ -7,6 +7,7 @@ mod date;
 mod document;
 pub mod fault;
 mod gateway;
+mod plugin;
 mod random;
 mod relay;
 mod server;
@@ -15,6 +16,7 @@ mod service_message;
 mod session_store;
 mod sigv4;
 mod tasks;
+mod wire;
 
 use std::fmt;
 use std::io;

@@ -1,0 +1,9 @@
+//! The loopback from outside: API, sessions, faults, over real sockets.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod api;
+mod client;
+mod port;
+mod service;
+mod shell;
