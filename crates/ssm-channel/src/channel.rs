@@ -20,7 +20,7 @@ use crate::handshake;
 use crate::pace::Pacer;
 use crate::recv_queue::{RecvQueue, Verdict};
 use crate::rtt::Rtt;
-use crate::send_queue::SendQueue;
+use crate::send_queue::{SendQueue, Sent};
 use crate::timer::{Timer, TimerTable};
 use crate::version;
 use crate::window::Window;
@@ -37,6 +37,10 @@ const GARBAGE_MAX: u32 = 16;
 
 /// Bytes of payload that are kept for repetition while a start is assumed.
 const PROVISIONAL_MAX: usize = 64 * 1024;
+
+/// Once the agent has acknowledged something, a handshake begins within this or never: so long it waits for the response
+/// (agent `datachannel.go` `PerformHandshake`).
+const HANDSHAKE_OVERDUE: Duration = Duration::from_secs(15);
 
 /// While the gateway has paused a client, one message goes out this often, in case the start message was lost.
 const PAUSE_PROBE: Duration = Duration::from_secs(1);
@@ -69,6 +73,10 @@ pub struct Channel {
     connections: u64,
     /// Attempts to connect since something was last heard from the peer.
     attempt: u32,
+    /// When the connection was made.
+    connected_at: Option<Instant>,
+    /// When the peer was first lost, until it is heard again. What the time to reconnect counts from.
+    outage_since: Option<Instant>,
     /// The session as far as it is known.
     ready: Option<Ready>,
     handshake_error: Option<HandshakeError>,
@@ -172,6 +180,8 @@ impl Channel {
             link: Link::Down,
             connections: 0,
             attempt: 0,
+            connected_at: None,
+            outage_since: None,
             ready: None,
             handshake_error: None,
             handshake_started: None,
@@ -219,9 +229,11 @@ impl Channel {
         self.paused = false;
         self.silent_until = None;
         self.opening = Some(self.open_text(token));
+        self.connected_at = Some(now);
         self.timers.stop(Timer::Redial);
-        self.timers.set(Timer::KeepAlive, now + self.config.keep_alive);
-        self.timers.set(Timer::Silence, now + self.config.silence);
+        self.timers.stop(Timer::Reconnect);
+        self.timers.set_after(Timer::KeepAlive, now, self.config.keep_alive);
+        self.timers.set_after(Timer::Silence, now, self.config.silence);
         self.send_queue.resend_all();
         self.window.reconnected();
         match self.role {
@@ -275,9 +287,10 @@ impl Channel {
     pub fn handle_clock(&mut self, now: Instant, unix_now: Duration) {
         let expected = self.unix(now);
         self.clock = (now, unix_now);
-        if unix_now > expected + SUSPEND_JUMP && self.link == Link::Up {
+        let watched = self.link == Link::Up && self.phase != Phase::Closed;
+        if watched && unix_now > expected + SUSPEND_JUMP {
             self.ping = true;
-            self.timers.set(Timer::Silence, now + SUSPEND_JUMP);
+            self.timers.set_after(Timer::Silence, now, SUSPEND_JUMP);
         }
     }
 
@@ -295,11 +308,10 @@ impl Channel {
         }
         self.watch_progress(now);
         let delay = self.redial_delay();
-        self.timers.set(Timer::Redial, now + delay);
-        if let Some(budget) = self.config.reconnect
-            && !self.timers.is_set(Timer::Reconnect)
-        {
-            self.timers.set(Timer::Reconnect, now + budget);
+        self.timers.set_after(Timer::Redial, now, delay);
+        let since = *self.outage_since.get_or_insert(now);
+        if let Some(budget) = self.config.reconnect {
+            self.timers.set_after(Timer::Reconnect, since, budget);
         }
     }
 
@@ -375,13 +387,14 @@ impl Channel {
                 let flag =
                     self.enqueue_bytes(now, PayloadType::Flag, &ControlFlag::TerminateSession.encode());
                 self.phase = Phase::Terminating { flag };
-                self.timers.set(Timer::Terminate, now + self.config.terminate_timeout);
+                self.timers.set_after(Timer::Terminate, now, self.config.terminate_timeout);
             }
             _ => self.close(CloseReason::Terminated),
         }
     }
 
-    /// Whether an agent takes input from now on. A channel begins with [`Input::Accepted`].
+    /// Whether an agent takes input from now on. A channel begins with [`Input::Accepted`]. What was acknowledged before is
+    /// still delivered.
     pub fn set_input(&mut self, input: Input) {
         self.input = input;
     }
@@ -435,7 +448,7 @@ impl Channel {
             && self.barrier.is_none()
             && !self.send_queue.has_unsent()
             && self.send_queue.bytes() < self.window.size()
-            && self.send_queue.count() < self.config.in_flight_max
+            && self.send_queue.span() < self.config.in_flight_max
             && self.provisional.as_ref().is_none_or(|provisional| provisional.bytes < PROVISIONAL_MAX)
     }
 
@@ -474,18 +487,31 @@ impl Channel {
     fn handle_acknowledge(&mut self, now: Instant, payload: &[u8]) {
         self.stats.acknowledgements_received += 1;
         self.unpause(now);
+        self.outage_over();
         let Ok(acknowledge) = Acknowledge::decode(payload) else {
             self.stats.undecodable_frames += 1;
             return;
         };
         let sequence = acknowledge.sequence;
+        let oldest = self.send_queue.oldest();
         let Some(acknowledged) = self.send_queue.acknowledge(sequence) else { return };
-        self.progress(now);
+        self.last_ack = Some(now);
+        self.silent_until = None;
+        if self.provisional.is_some() && !self.timers.is_set(Timer::Handshake) {
+            self.timers.set_after(Timer::Handshake, now, HANDSHAKE_OVERDUE);
+        }
+        if oldest == Some(sequence) {
+            self.head_acknowledged(now);
+        }
         self.window.acknowledged(acknowledged.len);
-        if let Some(sent_at) = acknowledged.sent_once {
-            let sample = now.saturating_duration_since(sent_at);
-            self.rtt.sample(sample);
-            self.window.sample(now, sample, acknowledged.delivered);
+        match acknowledged.sent {
+            Some(Sent::Once(at)) => {
+                let sample = now.saturating_duration_since(at);
+                self.rtt.sample(sample);
+                self.window.sample(now, sample, acknowledged.delivered);
+            }
+            Some(Sent::Again(at)) => self.rtt.ambiguous(now.saturating_duration_since(at)),
+            None => {}
         }
         if self.barrier == Some(sequence) {
             self.barrier = None;
@@ -497,9 +523,10 @@ impl Channel {
 
     fn handle_stream(&mut self, now: Instant, message: Message) -> Result<(), ChannelError> {
         self.unpause(now);
-        self.progress_of_peer();
+        self.outage_over();
         let Header { sequence, id, payload_type, .. } = message.header;
-        if self.acks.len() >= ACKS_MAX || self.refuses(payload_type) {
+        let unwanted = self.refuses(payload_type) && !self.recv_queue.has(sequence);
+        if self.acks.len() >= ACKS_MAX || unwanted {
             self.stats.refused += 1;
             return Ok(());
         }
@@ -586,7 +613,7 @@ impl Channel {
         self.handshake_started = Some(now);
         self.phase = Phase::Handshaking;
         self.timers.stop(Timer::AssumeReady);
-        self.timers.set(Timer::Handshake, now + self.config.handshake_timeout);
+        self.timers.set_after(Timer::Handshake, now, self.config.handshake_timeout);
         self.handshake_error = answer.error;
         self.ready = answer.kind.map(|kind| Ready {
             kind,
@@ -621,7 +648,9 @@ impl Channel {
             let probe = self.enqueue_bytes(now, PayloadType::Flag, &ControlFlag::Ignored.encode());
             self.barrier = Some(probe);
         }
-        for (kind, payload) in self.provisional.take().unwrap_or_default().payloads {
+        // What was typed for a terminal is not meant for a port.
+        let provisional = self.provisional.take().filter(|_| !port).unwrap_or_default();
+        for (kind, payload) in provisional.payloads {
             self.enqueue_bytes(now, kind, &payload);
         }
         Ok(())
@@ -661,7 +690,7 @@ impl Channel {
         match timer {
             Timer::KeepAlive => {
                 self.ping = true;
-                self.timers.set(Timer::KeepAlive, now + self.config.keep_alive);
+                self.timers.set_after(Timer::KeepAlive, now, self.config.keep_alive);
             }
             Timer::Silence => self.handle_disconnected(now),
             Timer::AssumeReady if self.phase == Phase::Waiting => {
@@ -669,6 +698,9 @@ impl Channel {
                 self.start(now, Ready::without_handshake(SessionKind::Shell, Evidence::Assumed));
             }
             Timer::AssumeReady => {}
+            Timer::Handshake if !matches!(self.phase, Phase::Waiting | Phase::Handshaking) => {
+                self.confirm_assumed_start(now);
+            }
             Timer::Handshake => {
                 let error = self.handshake_error.take().unwrap_or(HandshakeError::Timeout);
                 self.close(CloseReason::HandshakeFailed(error));
@@ -686,6 +718,14 @@ impl Channel {
                 self.close(CloseReason::Undeliverable { sequence });
             }
             Timer::Terminate => self.close(CloseReason::Terminated),
+        }
+    }
+
+    /// The agent is there and has asked for no handshake: it will not, so there is nothing left to repeat.
+    fn confirm_assumed_start(&mut self, now: Instant) {
+        match self.link {
+            Link::Up => self.provisional = None,
+            Link::Down => self.timers.set_after(Timer::Handshake, now, HANDSHAKE_OVERDUE),
         }
     }
 
@@ -796,8 +836,8 @@ impl Channel {
             return;
         }
         match self.config.assume_ready {
-            Some(after) => self.timers.set(Timer::AssumeReady, now + after),
-            None => self.timers.set(Timer::Handshake, now + self.config.handshake_timeout),
+            Some(after) => self.timers.set_after(Timer::AssumeReady, now, after),
+            None => self.timers.set_after(Timer::Handshake, now, self.config.handshake_timeout),
         }
     }
 
@@ -809,7 +849,7 @@ impl Channel {
                 let request = handshake::request(&self.config.version, offer).encode();
                 self.phase = Phase::Handshaking;
                 self.handshake_started = Some(now);
-                self.timers.set(Timer::Handshake, now + self.config.handshake_timeout);
+                self.timers.set_after(Timer::Handshake, now, self.config.handshake_timeout);
                 self.enqueue_bytes(now, PayloadType::HandshakeRequest, &request);
             }
         }
@@ -891,22 +931,25 @@ impl Channel {
     }
 
     fn heard(&mut self, now: Instant) {
-        if self.link == Link::Up {
-            self.timers.set(Timer::Silence, now + self.config.silence);
+        if self.link == Link::Down || self.phase == Phase::Closed {
+            return;
+        }
+        self.timers.set_after(Timer::Silence, now, self.config.silence);
+        // In an idle session the peer has nothing to say; a connection that answers pings has held all the same.
+        let held = self.connected_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        if held >= self.config.keep_alive {
+            self.outage_over();
         }
     }
 
-    /// The other end, not just the gateway, was heard: the next loss is a first one.
-    fn progress_of_peer(&mut self) {
+    /// The peer was heard, not just the gateway, or the connection has held: the next loss is a first one.
+    fn outage_over(&mut self) {
         self.attempt = 0;
-        self.timers.stop(Timer::Reconnect);
+        self.outage_since = None;
     }
 
-    /// A message of ours was acknowledged.
-    fn progress(&mut self, now: Instant) {
-        self.progress_of_peer();
-        self.last_ack = Some(now);
-        self.silent_until = None;
+    /// The oldest message of ours was acknowledged.
+    fn head_acknowledged(&mut self, now: Instant) {
         self.stalled = Duration::ZERO;
         self.stalled_since = None;
         self.timers.stop(Timer::GiveUp);
@@ -923,7 +966,7 @@ impl Channel {
             (true, None) => {
                 self.stalled_since = Some(now);
                 let left = self.config.give_up.saturating_sub(self.stalled);
-                self.timers.set(Timer::GiveUp, now + left);
+                self.timers.set_after(Timer::GiveUp, now, left);
             }
             (false, Some(since)) => {
                 self.stalled += now.saturating_duration_since(since);

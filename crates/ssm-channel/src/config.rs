@@ -33,7 +33,8 @@ pub struct Config {
     pub window_min: usize,
     /// Upper bound of the send window, in bytes of messages. Default 4 MiB, what the agent's multiplexer holds.
     pub window_max: usize,
-    /// Most unacknowledged messages. Default 4,096, below the 10,000 a peer can reorder.
+    /// Most messages from the oldest unacknowledged one on, acknowledged or not. Default 4,096, below the 10,000 a peer can
+    /// reorder.
     pub in_flight_max: usize,
     /// Most messages parked behind a gap. Default 8,192.
     pub reorder_max: usize,
@@ -50,7 +51,8 @@ pub struct Config {
     pub handshake_timeout: Duration,
     /// How long the oldest message may stay unacknowledged while connected and not paused. Default 5 min.
     pub give_up: Duration,
-    /// How long to try to reconnect before giving up; `None` for ever. Default `None`.
+    /// How long to try to reconnect before giving up, counted from the loss until the peer is heard again or a connection has
+    /// held for an interval of pings; `None` for ever. Default `None`.
     pub reconnect: Option<Duration>,
     /// How long to wait for the acknowledgement of a terminate flag. Default 2 s.
     pub terminate_timeout: Duration,

@@ -22,7 +22,8 @@ pub enum Transmit {
 /// Something that happened.
 #[derive(Debug)]
 pub enum Event {
-    /// The session has started. Comes once, before any payload of a session that began with a handshake.
+    /// The session has started. Comes once; after a start on [`Evidence::Assumed`] it comes again if the agent asks for a
+    /// handshake after all, and then holds.
     Ready(Ready),
     /// The connection is up again after a loss; nothing was lost.
     Resumed,

@@ -44,7 +44,7 @@ impl RecvQueue {
             self.expected += 1;
             return Verdict::InOrder(message);
         }
-        if sequence < self.expected || self.parked.contains_key(&sequence) {
+        if self.has(sequence) {
             return Verdict::Duplicate;
         }
         let far = i64::try_from(self.max).unwrap_or(i64::MAX);
@@ -57,6 +57,11 @@ impl RecvQueue {
         self.parked_bytes += message.payload.len();
         self.parked.insert(sequence, message);
         Verdict::Parked
+    }
+
+    /// Whether this message was taken before.
+    pub(crate) fn has(&self, sequence: i64) -> bool {
+        sequence < self.expected || self.parked.contains_key(&sequence)
     }
 
     /// The next message, if it was parked. It was acknowledged when it came.

@@ -11,7 +11,7 @@ use crate::rtt::Rtt;
 ///
 /// A message is in exactly one state: not sent yet, in flight, or queued to be sent again. Messages in flight stand in a
 /// list for the number of times they were sent, in the order of sending, so that the head of each list is the next of its
-/// kind to time out.
+/// kind to time out. A head is always in flight; behind it there may be entries that no longer count.
 #[derive(Debug, Default)]
 pub(crate) struct SendQueue {
     /// Sequence number of the first slot.
@@ -44,6 +44,9 @@ struct Slot {
     wire: Bytes,
     /// Times sent.
     sends: u32,
+    /// When it was first sent on this connection: an outage is no round-trip time.
+    first_sent_at: Option<Instant>,
+    /// When it was last sent.
     sent_at: Option<Instant>,
     /// What [`Window::delivered`](crate::window::Window::delivered) was at the first sending.
     delivered: u64,
@@ -63,10 +66,19 @@ enum State {
 pub(crate) struct Acknowledged {
     /// Bytes of the message.
     pub(crate) len: usize,
-    /// When it was sent, if it was sent just once.
-    pub(crate) sent_once: Option<Instant>,
+    /// When it was sent; `None` if that was on an earlier connection.
+    pub(crate) sent: Option<Sent>,
     /// What had been delivered when it was first sent.
     pub(crate) delivered: u64,
+}
+
+/// What is known of the sending of an acknowledged message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// It was sent just once, at this time.
+    Once(Instant),
+    /// It was sent again, for the first time at this time.
+    Again(Instant),
 }
 
 /// A message to put on the wire.
@@ -87,7 +99,15 @@ impl SendQueue {
     pub(crate) fn push(&mut self, wire: Bytes) {
         self.bytes += wire.len();
         self.count += 1;
-        let slot = Slot { wire, sends: 0, sent_at: None, delivered: 0, later_acks: 0, state: State::Unsent };
+        let slot = Slot {
+            wire,
+            sends: 0,
+            first_sent_at: None,
+            sent_at: None,
+            delivered: 0,
+            later_acks: 0,
+            state: State::Unsent,
+        };
         self.slots.push_back(Some(slot));
     }
 
@@ -99,6 +119,12 @@ impl SendQueue {
     /// Number of unacknowledged messages.
     pub(crate) fn count(&self) -> usize {
         self.count
+    }
+
+    /// How far the oldest unacknowledged number is behind the next one. What lies between may be acknowledged, but the peer
+    /// has to hold it back.
+    pub(crate) fn span(&self) -> usize {
+        self.slots.len()
     }
 
     /// The oldest unacknowledged number.
@@ -131,12 +157,13 @@ impl SendQueue {
             slot.delivered = delivered;
         }
         slot.sends += 1;
+        slot.first_sent_at.get_or_insert(now);
         slot.sent_at = Some(now);
         slot.later_acks = 0;
         slot.state = State::InFlight;
         let (sends, wire) = (slot.sends, slot.wire.clone());
         self.in_flight[level(sends)].push_back((sequence, sends));
-        self.drop_unacknowledged_prefix_of_lost();
+        self.drop_acknowledged_prefix_of_lost();
         Some(Outgoing { wire, again: sends > 1 })
     }
 
@@ -156,11 +183,11 @@ impl SendQueue {
         if slot.sends == 1 {
             self.count_later_ack(sequence);
         }
-        self.drop_unacknowledged_prefix_of_lost();
+        self.drop_acknowledged_prefix_of_lost();
         self.drop_stale_heads();
         Some(Acknowledged {
             len: slot.wire.len(),
-            sent_once: slot.sent_at.filter(|_| slot.sends == 1),
+            sent: slot.first_sent_at.map(if slot.sends == 1 { Sent::Once } else { Sent::Again }),
             delivered: slot.delivered,
         })
     }
@@ -174,35 +201,29 @@ impl SendQueue {
         heads.min()
     }
 
-    /// Queues up to `max` messages that have timed out to be sent again. Returns how many they are.
+    /// Queues up to `max` messages that have timed out to be sent again, the oldest first: what a peer waits for comes before
+    /// what it holds back. Returns how many they are.
     pub(crate) fn expire(&mut self, now: Instant, rtt: &Rtt, max: usize) -> usize {
-        let mut expired = Vec::new();
-        for level in 0..LEVELS {
-            while expired.len() < max
-                && let Some((sequence, sends)) = self.in_flight[level].front().copied()
-            {
-                let due = match self.slot(sequence) {
-                    Some(slot) if slot.is_in_flight(sends) => {
-                        slot.sent_at.is_some_and(|at| at + rtt.timeout(level) <= now)
-                    }
-                    _ => {
-                        self.in_flight[level].pop_front();
-                        continue;
-                    }
-                };
-                if !due {
-                    break;
-                }
-                self.in_flight[level].pop_front();
-                expired.push(sequence);
-            }
+        let mut expired = 0;
+        while expired < max
+            && let Some(level) = self.oldest_due(now, rtt)
+            && let Some((sequence, _)) = self.in_flight[level].pop_front()
+        {
+            self.mark_lost(sequence);
+            self.drop_stale_heads();
+            expired += 1;
         }
-        expired.sort_unstable();
-        for sequence in &expired {
-            self.mark_lost(*sequence);
-        }
-        self.drop_stale_heads();
-        expired.len()
+        expired
+    }
+
+    /// The level at whose head the oldest message stands that has timed out.
+    fn oldest_due(&self, now: Instant, rtt: &Rtt) -> Option<usize> {
+        let heads = self.in_flight.iter().enumerate().filter_map(|(level, list)| {
+            let (sequence, _) = *list.front()?;
+            let sent_at = self.slot(sequence)?.sent_at?;
+            (sent_at + rtt.timeout(level) <= now).then_some((sequence, level))
+        });
+        heads.min().map(|(_, level)| level)
     }
 
     /// Queues everything that was sent and not acknowledged to be sent again, in order: the connection was replaced.
@@ -212,6 +233,7 @@ impl SendQueue {
         for (sequence, slot) in (self.base..self.unsent).zip(&mut self.slots) {
             if let Some(slot) = slot {
                 slot.state = State::Lost;
+                slot.first_sent_at = None;
                 self.lost.push_back(sequence);
             }
         }
@@ -257,7 +279,7 @@ impl SendQueue {
     }
 
     /// Numbers that were acknowledged while they waited to be sent again need no sending.
-    fn drop_unacknowledged_prefix_of_lost(&mut self) {
+    fn drop_acknowledged_prefix_of_lost(&mut self) {
         while let Some(sequence) = self.lost.front()
             && !self.slot(*sequence).is_some_and(|slot| slot.state == State::Lost)
         {

@@ -1,6 +1,6 @@
 //! All deadlines of a channel that are not derived from its queues.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What a deadline is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub(crate) enum Timer {
     Silence,
     /// The session counts as a shell without handshake.
     AssumeReady,
-    /// The handshake has failed.
+    /// The handshake has failed; after an assumed start, it will not come.
     Handshake,
     /// Connect again.
     Redial,
@@ -42,16 +42,17 @@ impl Timer {
 pub(crate) struct TimerTable([Option<Instant>; Timer::ALL.len()]);
 
 impl TimerTable {
-    pub(crate) fn set(&mut self, timer: Timer, at: Instant) {
-        self.0[timer as usize] = Some(at);
-    }
-
-    pub(crate) fn stop(&mut self, timer: Timer) {
-        self.0[timer as usize] = None;
+    /// Sets `timer`, in place of what it was set to. A time too far away for the clock never comes.
+    pub(crate) fn set_after(&mut self, timer: Timer, now: Instant, after: Duration) {
+        self.0[timer as usize] = now.checked_add(after);
     }
 
     pub(crate) fn is_set(&self, timer: Timer) -> bool {
         self.0[timer as usize].is_some()
+    }
+
+    pub(crate) fn stop(&mut self, timer: Timer) {
+        self.0[timer as usize] = None;
     }
 
     /// The earliest deadline.

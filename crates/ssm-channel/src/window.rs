@@ -22,6 +22,9 @@ pub(crate) struct Window {
 /// Below this the scheduling of both ends, not the path, decides how long a round trip takes.
 const RTT_FLOOR: Duration = Duration::from_millis(2);
 
+/// A longer round trip is an outage that ended, and says nothing about how long the path needs.
+const RTT_CEILING: Duration = Duration::from_secs(1);
+
 /// Round trips in an epoch.
 const EPOCH: u32 = 10;
 
@@ -51,7 +54,7 @@ impl Window {
     pub(crate) fn sample(&mut self, now: Instant, rtt: Duration, delivered: u64) {
         if self.epoch_end.is_none_or(|end| end <= now) {
             self.rate = [0, self.rate[0]];
-            self.epoch_end = Some(now + EPOCH * rtt.max(RTT_FLOOR));
+            self.epoch_end = Some(now + EPOCH * rtt.clamp(RTT_FLOOR, RTT_CEILING));
         }
         let elapsed = u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX).max(1_000);
         let bytes = u128::from(self.delivered.saturating_sub(delivered));

@@ -1,0 +1,153 @@
+//! Sessions in which nothing, or nothing useful, is said; and pauses.
+
+use std::time::Duration;
+
+use ssm_channel::{Evidence, Role};
+use ssm_proto::{MessageType, PayloadType};
+
+use crate::pair::{Pair, other};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn pause(pair: &mut Pair, role: Role) {
+    pair.service(role, MessageType::PausePublication, b"pause_publication");
+}
+
+#[test]
+fn an_idle_session_stays_open_with_a_ping_every_half_minute() {
+    let mut pair = Pair::shell().started();
+    let before = pair.client.sent.len();
+    pair.run_for(3600 * SECOND);
+    assert_eq!((pair.client.redials.len(), pair.client.sent.len()), (0, before));
+    assert_eq!(pair.client.pings.len(), 120);
+    assert_eq!(pair.client.ready[0].evidence, Evidence::Handshake);
+}
+
+#[test]
+fn a_silent_connection_is_replaced_after_90_seconds() {
+    let mut pair = Pair::shell().started();
+    let last = pair.now;
+    pair.client.deaf_until = Some(last + 3600 * SECOND);
+    pair.run_for(100 * SECOND);
+    let (at, attempt) = pair.client.redials[0];
+    assert_eq!(attempt, 0);
+    assert!((80 * SECOND..=90 * SECOND).contains(&(at - last)), "{:?}", at - last);
+    assert_eq!(pair.client.resumed, 1);
+}
+
+/// Bulk data can keep pongs waiting.
+#[test]
+fn any_frame_counts_as_a_sign_of_life() {
+    let mut pair = Pair::shell().started();
+    for _ in 0..60 {
+        pair.client.channel.handle_timeout(pair.now);
+        pair.output(Role::Agent, b"x");
+        pair.run_for(5 * SECOND);
+    }
+    assert!(pair.client.redials.is_empty());
+}
+
+#[test]
+fn a_connection_is_probed_when_the_machine_was_asleep() {
+    let mut pair = Pair::shell().started();
+    let (now, unix) = (pair.now, Duration::from_secs(1_700_000_000));
+    pair.client.channel.handle_clock(now, unix + (now - pair.start));
+    pair.drive(Role::Client);
+    assert!(pair.client.pings.is_empty(), "the clocks agree");
+    pair.client.deaf_until = Some(now + 60 * SECOND);
+    pair.client.channel.handle_clock(now, unix + 3600 * SECOND);
+    pair.drive(Role::Client);
+    assert_eq!(pair.client.pings.len(), 1);
+    pair.run_for(6 * SECOND);
+    assert_eq!(pair.client.redials, [(now + 5 * SECOND, 0)]);
+    assert_eq!(pair.client.resumed, 1);
+}
+
+#[test]
+fn a_probe_that_is_answered_changes_nothing() {
+    let mut pair = Pair::shell().started();
+    let now = pair.now;
+    pair.client.channel.handle_clock(now, Duration::from_secs(1_700_003_600));
+    pair.drive(Role::Client);
+    pair.run_for(60 * SECOND);
+    assert!(pair.client.redials.is_empty());
+    pair.output(Role::Client, b"x");
+    let created = pair.client.sent.last().unwrap().1.header.created_ms;
+    assert_eq!(created / 1000, 1_700_003_660, "dates follow the wall clock");
+}
+
+/// A start message that was lost must not hang both sides.
+#[test]
+fn a_paused_client_sends_one_message_a_second() {
+    let mut pair = Pair::shell().started();
+    pause(&mut pair, Role::Client);
+    pair.agent.channel.set_input(ssm_channel::Input::Refused);
+    let start = pair.now;
+    pair.client.sent.clear();
+    while pair.now < start + 10 * SECOND {
+        while pair.client.channel.can_send() {
+            pair.output(Role::Client, b"x");
+        }
+        pair.step(start + 10 * SECOND);
+    }
+    let times: Vec<_> = pair.client.sent.iter().map(|(at, _)| (*at - start).as_millis()).collect();
+    assert_eq!(times, (1..=10).map(|second| second * 1000).collect::<Vec<u128>>());
+}
+
+#[test]
+fn an_acknowledgement_or_a_start_ends_the_pause_of_a_client() {
+    let mut pair = Pair::shell().started();
+    pause(&mut pair, Role::Client);
+    pair.output(Role::Client, b"one");
+    pair.run_for(SECOND / 2);
+    assert_eq!(pair.agent.inbound.delivered, 0);
+    pair.service(Role::Client, MessageType::StartPublication, b"start_publication");
+    pair.run_for(SECOND / 10);
+    assert_eq!(pair.agent.inbound.delivered, 1);
+
+    pause(&mut pair, Role::Client);
+    pair.output(Role::Client, b"two");
+    pair.run_for(SECOND + SECOND / 20);
+    assert!(pair.agent.inbound.is_complete());
+    for _ in 0..5 {
+        pair.output(Role::Client, b"at once");
+    }
+    pair.settle();
+}
+
+#[test]
+fn a_paused_agent_sends_and_repeats_nothing_until_it_hears_the_client() {
+    let mut pair = Pair::shell().started();
+    pair.client.deaf_until = Some(pair.now + SECOND / 10);
+    pair.output(Role::Agent, b"lost");
+    pause(&mut pair, Role::Agent);
+    pair.output(Role::Agent, b"held");
+    pair.agent.sent.clear();
+    pair.run_for(20 * SECOND);
+    assert!(pair.agent.sent.is_empty());
+    pair.output(Role::Client, b"any message");
+    pair.settle();
+    assert_eq!(pair.client.inbound.delivered, 2);
+}
+
+#[test]
+fn a_new_connection_ends_a_pause() {
+    for role in [Role::Client, Role::Agent] {
+        let mut pair = Pair::shell().started();
+        pause(&mut pair, role);
+        pair.output(role, b"held");
+        pair.cut(role);
+        pair.run_for(SECOND / 5);
+        assert_eq!(pair.peer(other(role)).inbound.delivered, 1);
+    }
+}
+
+#[test]
+fn acknowledgements_go_out_during_a_pause() {
+    let mut pair = Pair::shell().started();
+    pair.rule = None;
+    pause(&mut pair, Role::Client);
+    pair.send(Role::Agent, PayloadType::Output, b"x");
+    pair.run_for(SECOND / 20);
+    assert!(pair.agent.channel.is_drained());
+}

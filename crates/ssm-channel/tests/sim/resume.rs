@@ -1,0 +1,178 @@
+//! Lost connections.
+
+use std::time::Duration;
+
+use ssm_channel::{CloseReason, Config, Handshake, Role};
+use ssm_proto::{MessageType, PayloadType, Token};
+
+use crate::pair::{Pair, shell};
+use crate::solo::Solo;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn patient(reconnect: Duration) -> Pair {
+    let config = Config { reconnect: Some(reconnect), ..Config::client() };
+    Pair::connected(config, Config::agent("i-0", shell(Handshake::Required))).started()
+}
+
+#[test]
+fn a_new_connection_goes_on_where_the_old_one_broke() {
+    let mut pair = Pair::shell().started();
+    pair.output(Role::Client, b"one");
+    pair.output(Role::Agent, b"eins");
+    pair.cut(Role::Client);
+    assert!(pair.client.channel.can_send(), "sending goes on across an outage");
+    pair.output(Role::Client, b"two");
+    pair.settle();
+    assert_eq!((pair.client.resumed, pair.agent.resumed), (1, 0));
+    assert_eq!((pair.agent.inbound.delivered, pair.client.inbound.delivered), (2, 1));
+    assert_eq!(pair.client.opens.len(), 2);
+    assert!(pair.client.opens[0] != pair.client.opens[1]);
+    let client_id = |open: &str| open.split("ClientId").nth(1).map(|rest| rest[..40].to_owned());
+    assert_eq!(client_id(&pair.client.opens[0]), client_id(&pair.client.opens[1]));
+}
+
+#[test]
+fn unacknowledged_messages_are_repeated_unchanged_and_the_handshake_is_not() {
+    let mut pair = Pair::shell().started();
+    pair.output(Role::Client, b"one");
+    pair.cut(Role::Client);
+    pair.settle();
+    let sent = pair.sent_as(Role::Client, 1);
+    assert!(sent.len() >= 2 && sent.iter().all(|(_, message)| *message == sent[0].1));
+    assert_eq!(pair.sent_as(Role::Agent, 0).len(), 1, "one handshake request");
+    assert_eq!(pair.client.ready.len(), 1);
+}
+
+#[test]
+fn the_first_attempt_is_at_once_and_later_ones_back_off() {
+    let mut pair = Pair::shell().started();
+    let lost = pair.now;
+    pair.client.unreachable_until = Some(pair.now + MINUTE);
+    pair.cut(Role::Client);
+    pair.run_for(2 * MINUTE);
+    let redials = &pair.client.redials;
+    assert_eq!(redials[0], (lost, 0));
+    for (number, pauses) in redials.windows(2).enumerate() {
+        assert_eq!(pauses[1].1, pauses[0].1 + 1);
+        let bound = (Duration::from_millis(200) * (1 << number.min(10))).min(8 * SECOND);
+        assert!(pauses[1].0 - pauses[0].0 <= bound + Duration::from_millis(41), "{number}");
+    }
+    assert!((8..40).contains(&redials.len()), "{} attempts in a minute", redials.len());
+    assert_eq!(pair.client.resumed, 1);
+}
+
+#[test]
+fn a_gateway_that_takes_connections_and_drops_them_does_not_reset_the_backoff() {
+    let mut pair = Pair::shell().started();
+    pair.cut(Role::Agent);
+    pair.agent.unreachable_until = Some(pair.now + 10 * MINUTE);
+    for _ in 0..30 {
+        pair.cut(Role::Client);
+        pair.run_until(|pair| pair.client.online);
+        pair.run_for(Duration::from_millis(200));
+    }
+    assert_eq!(pair.client.redials.last().unwrap().1, 29);
+    pair.agent.unreachable_until = None;
+    pair.run_until(|pair| pair.agent.online);
+    pair.output(Role::Agent, b"here");
+    pair.settle();
+    pair.cut(Role::Client);
+    pair.run_for(SECOND);
+    assert_eq!(pair.client.redials.last().unwrap().1, 0, "the peer was heard");
+}
+
+#[test]
+fn the_budget_ends_a_session_that_cannot_be_reconnected() {
+    let mut pair = patient(10 * MINUTE);
+    pair.client.unreachable_until = Some(pair.now + 60 * MINUTE);
+    let lost = pair.now;
+    pair.cut(Role::Client);
+    pair.run_for(11 * MINUTE);
+    let (at, reason) = pair.client.closed.clone().unwrap();
+    assert_eq!((at - lost, reason), (10 * MINUTE, CloseReason::ConnectionLost(10 * MINUTE)));
+    assert_eq!(pair.client.channel.poll_timeout(), None);
+}
+
+/// The gateway recycles connections about hourly, and nobody types at night.
+#[test]
+fn an_idle_session_outlives_its_budget_on_a_connection_that_holds() {
+    let mut pair = patient(10 * MINUTE);
+    for _ in 0..5 {
+        pair.cut(Role::Client);
+        pair.run_for(60 * MINUTE);
+        assert_eq!(pair.client.closed, None);
+        assert_eq!(pair.client.redials.last().unwrap().1, 0);
+    }
+    pair.output(Role::Client, b"still here");
+    pair.settle();
+}
+
+#[test]
+fn the_budget_ends_a_session_whose_connections_do_not_hold() {
+    let mut pair = patient(10 * MINUTE);
+    pair.cut(Role::Agent);
+    pair.agent.unreachable_until = Some(pair.now + 60 * MINUTE);
+    let lost = pair.now;
+    while pair.client.closed.is_none() && pair.now < lost + 30 * MINUTE {
+        pair.cut(Role::Client);
+        pair.run_for(15 * SECOND);
+    }
+    let (at, reason) = pair.client.closed.clone().unwrap();
+    assert_eq!(reason, CloseReason::ConnectionLost(10 * MINUTE));
+    assert!(at - lost < 11 * MINUTE);
+}
+
+#[test]
+fn a_refused_resume_ends_the_session() {
+    let mut pair = Pair::shell().started();
+    pair.cut(Role::Client);
+    pair.client.channel.handle_resume_refused();
+    pair.drive(Role::Client);
+    assert_eq!(pair.client.closed.as_ref().unwrap().1, CloseReason::ResumeRefused);
+}
+
+/// Otherwise the time of an outage would be taken for the round trip of the path.
+#[test]
+fn an_outage_is_no_round_trip() {
+    let mut client = Solo::running(Config::client());
+    client.send(PayloadType::Output, b"x");
+    assert_eq!(client.numbers(), [0]);
+    client.channel.handle_disconnected(client.now);
+    client.wait(MINUTE);
+    client.channel.handle_connected(client.now, Token::new("new".into()));
+    client.acknowledge(0);
+    assert!(client.channel.is_drained());
+    assert_eq!(client.channel.stats().rtt, Duration::from_millis(100), "nothing is known yet");
+}
+
+#[test]
+fn acknowledgements_survive_the_connection_they_were_meant_for() {
+    let mut pair = Pair::shell().started();
+    pair.output(Role::Agent, b"x");
+    pair.client.busy_until = Some(pair.now + SECOND);
+    pair.run_for(Duration::from_millis(50));
+    pair.client.sent.clear();
+    pair.cut(Role::Client);
+    pair.run_until(|pair| pair.client.online);
+    let first = &pair.client.sent[0].1.header;
+    assert_eq!(first.message_type, MessageType::Acknowledge);
+}
+
+#[test]
+fn both_ends_may_break_at_once() {
+    let mut pair = Pair::shell().started();
+    let mut sent = 0;
+    for number in 0..30_u8 {
+        let payload = [number; 10];
+        sent += u64::from(pair.send(Role::Client, PayloadType::Output, &payload));
+        sent += u64::from(pair.send(Role::Agent, PayloadType::Output, &payload));
+        pair.cut(Role::Agent);
+        pair.cut(Role::Client);
+        pair.run_for(Duration::from_millis(if number % 2 == 0 { 45 } else { 300 }));
+    }
+    pair.settle();
+    assert!(pair.client.resumed > 5 && sent > 10, "{sent}");
+    assert_eq!(pair.client.inbound.delivered + pair.agent.inbound.delivered, sent);
+}
