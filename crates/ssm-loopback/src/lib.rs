@@ -3,6 +3,7 @@
 mod agent;
 mod api;
 mod config;
+mod control;
 mod date;
 mod document;
 pub mod fault;
@@ -24,6 +25,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use ssm_proto::{Header, Secret};
+use ssm_session::ControlPlane;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
@@ -31,6 +33,7 @@ pub use crate::config::{Cells, Config, Profile, Upgrade};
 pub use crate::document::{Document, SessionType};
 pub use crate::fault::{Direction, RuleGuard, Verdict};
 
+use crate::control::DirectControl;
 use crate::service::Service;
 
 /// A running service, gateway and agent on this machine.
@@ -88,6 +91,12 @@ impl Loopback {
     /// The first managed node.
     pub fn target(&self) -> &str {
         &self.service.config.targets[0]
+    }
+
+    /// The service as a control plane for [`Session::start`](ssm_session::Session::start): the same as pointing the AWS SDK
+    /// at [`endpoint_url`](Self::endpoint_url), without HTTP and signatures. Data channels are real WebSockets either way.
+    pub fn control(&self) -> impl ControlPlane + Clone + use<> {
+        DirectControl(self.service.clone())
     }
 
     /// Lets `rule` decide what becomes of every message relayed in either direction, until the guard is dropped. The first

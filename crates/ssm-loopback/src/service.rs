@@ -164,7 +164,10 @@ impl Service {
             };
             store.insert(new, SystemTime::now());
         }
-        self.run_session(start, relay, commands).ok_or(StartError::ShuttingDown)?;
+        if self.run_session(start, relay, commands).is_none() {
+            self.session_ended(&session_id);
+            return Err(StartError::ShuttingDown);
+        }
         Ok(SessionAnswer { channel: self.client_channel(&session_id), session_id })
     }
 

@@ -4,6 +4,7 @@
 
 mod api;
 mod client;
+mod control;
 mod port;
 mod service;
 mod shell;

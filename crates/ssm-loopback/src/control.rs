@@ -1,0 +1,65 @@
+//! The service as a control plane, without HTTP in between.
+
+use std::sync::Arc;
+
+use aws_credential_types::Credentials;
+use ssm_session::{
+    ControlError, ControlErrorKind, ControlPlane, Endpoint, Identity, Resumed, SessionId, StartSession,
+};
+
+use crate::service::{ChannelAnswer, Service, SessionRequest, StartError, UnknownSession};
+
+/// Calls the service directly. The data channel is a WebSocket over TCP all the same, with a signed upgrade.
+#[derive(Clone)]
+pub(crate) struct DirectControl(pub(crate) Arc<Service>);
+
+impl ControlPlane for DirectControl {
+    async fn start(&self, request: &StartSession) -> Result<Endpoint, ControlError> {
+        let request = SessionRequest {
+            target: request.target.clone(),
+            document: request.document.clone(),
+            parameters: request.parameters.clone(),
+            reason: request.reason.clone(),
+        };
+        let answer = self.0.start_session(request).map_err(start_error)?;
+        let ended = || ControlError::new(ControlErrorKind::Service, "the session ended as it started");
+        answer.channel.map(|channel| endpoint(answer.session_id, channel)).ok_or_else(ended)
+    }
+
+    async fn resume(&self, id: &SessionId) -> Result<Resumed, ControlError> {
+        let answer = self.0.resume_session(id.as_str()).map_err(unknown_session)?;
+        Ok(match answer.channel {
+            Some(channel) => Resumed::Endpoint(endpoint(answer.session_id, channel)),
+            None => Resumed::SessionOver,
+        })
+    }
+
+    async fn terminate(&self, id: &SessionId) -> Result<(), ControlError> {
+        self.0.terminate_session(id.as_str()).await.map_err(unknown_session)
+    }
+
+    async fn identity(&self) -> Result<Option<Identity>, ControlError> {
+        let keys = &self.0.keys;
+        let secret = keys.secret_key.expose().as_str();
+        let credentials = Credentials::new(&keys.access_key, secret, None, None, "loopback");
+        Ok(Some(Identity::new(credentials, &self.0.config.region)))
+    }
+}
+
+fn endpoint(session_id: String, channel: ChannelAnswer) -> Endpoint {
+    Endpoint { session_id: SessionId::new(session_id), stream_url: channel.stream_url, token: channel.token }
+}
+
+fn start_error(error: StartError) -> ControlError {
+    let kind = match &error {
+        StartError::TargetNotConnected(_) => ControlErrorKind::TargetNotConnected,
+        StartError::InvalidDocument(_) | StartError::Parameters(_) => ControlErrorKind::InvalidDocument,
+        StartError::TooMany => ControlErrorKind::Throttled,
+        StartError::ShuttingDown => ControlErrorKind::Service,
+    };
+    ControlError::new(kind, error.to_string())
+}
+
+fn unknown_session(error: UnknownSession) -> ControlError {
+    ControlError::new(ControlErrorKind::NoSuchSession, error.to_string())
+}
