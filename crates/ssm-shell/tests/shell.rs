@@ -1,0 +1,304 @@
+//! Sessions on streams, against the loopback's service and agent with real shells.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::time::Duration;
+
+use ssm_loopback::{Config, Direction, Document, Loopback, Profile, Verdict};
+use ssm_session::{CloseReason, Evidence, PayloadType, SessionKind, StartSession, TerminalSize};
+use ssm_shell::{EndedBy, Exit, Io, Notice, ShellError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::support::{Ends, SOON, open, sh};
+
+/// A session and the far ends of its streams.
+struct Running {
+    input: Option<DuplexStream>,
+    output: DuplexStream,
+    error: DuplexStream,
+    resizes: mpsc::Sender<TerminalSize>,
+    notices: mpsc::UnboundedReceiver<Notice>,
+    ends: Ends,
+    run: JoinHandle<Result<Exit, ShellError>>,
+    /// Output read so far.
+    seen: String,
+}
+
+impl Running {
+    async fn start(loopback: &Loopback, request: StartSession) -> Self {
+        Self::start_with(loopback, request, 64 * 1024).await
+    }
+
+    /// `room` is how much of the output the streams hold by themselves.
+    async fn start_with(loopback: &Loopback, request: StartSession, room: usize) -> Self {
+        let (session, ends) = open(loopback, &request).await;
+        let (input, session_input) = duplex(64 * 1024);
+        let (output, session_output) = duplex(room);
+        let (error, session_error) = duplex(room);
+        let (resizes, sizes) = mpsc::channel(8);
+        let (notify, notices) = mpsc::unbounded_channel();
+        let io = Io::streams(session_input, session_output, session_error)
+            .sized(TerminalSize { cols: 101, rows: 33 }, sizes);
+        let run = tokio::spawn(ssm_shell::run(session, io, move |notice| {
+            let _ = notify.send(notice);
+        }));
+        Self { input: Some(input), output, error, resizes, notices, ends, run, seen: String::new() }
+    }
+
+    async fn type_in(&mut self, text: &str) {
+        self.input.as_mut().unwrap().write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// Reads output until `text` is in it, and forgets it up to there.
+    async fn until(&mut self, text: &str) {
+        loop {
+            if let Some(at) = self.seen.find(text) {
+                self.seen.drain(..at + text.len());
+                return;
+            }
+            let mut buf = [0; 4096];
+            let read = timeout(SOON, self.output.read(&mut buf)).await;
+            let read = read.unwrap_or_else(|_| panic!("no {text:?} in {:?}", self.seen)).unwrap();
+            assert_ne!(read, 0, "no {text:?} in {:?}", self.seen);
+            self.seen.push_str(&String::from_utf8_lossy(&buf[..read]));
+        }
+    }
+
+    /// Everything that is written from here on, and how the session ended.
+    async fn end(mut self) -> (String, String, Exit) {
+        let mut output = Vec::new();
+        let mut error = Vec::new();
+        let reads =
+            async { tokio::join!(self.output.read_to_end(&mut output), self.error.read_to_end(&mut error)) };
+        let (from_output, from_error) = timeout(SOON * 3, reads).await.unwrap();
+        from_output.unwrap();
+        from_error.unwrap();
+        let exit = self.run.await.unwrap().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (self.seen + &text(output), text(error), exit)
+    }
+}
+
+#[tokio::test]
+async fn a_shell_runs_what_is_typed_and_ends_with_exit() {
+    for profile in [Profile::Fast, Profile::Aws] {
+        let loopback = Loopback::start(Config { profile, ..sh() }).await.unwrap();
+        let mut shell = Running::start(&loopback, StartSession::shell(loopback.target())).await;
+        shell.type_in("echo $((6*7))\r").await;
+        shell.until("42").await;
+        shell.type_in("exit\r").await;
+        let ends = shell.ends.clone();
+        let (_, _, exit) = shell.end().await;
+        assert_eq!(exit.reason, CloseReason::AgentClosed { exit_code: None, detail: None });
+        assert_eq!(exit.ended_by, EndedBy::Session);
+        assert_eq!(exit.code, None);
+        assert!(exit.bytes_received > 0);
+        assert_eq!(ends.count(), 0, "a session that ended by itself needs no call");
+    }
+}
+
+#[tokio::test]
+async fn the_size_is_known_at_once_and_follows() {
+    let loopback = Loopback::start(sh()).await.unwrap();
+    let mut shell = Running::start(&loopback, StartSession::shell(loopback.target())).await;
+    shell.type_in("stty size\r").await;
+    shell.until("33 101\r\n").await;
+    for cols in 50..=90 {
+        shell.resizes.send(TerminalSize { cols, rows: 20 }).await.unwrap();
+    }
+    shell.type_in("until [ \"$(stty size)\" = '20 90' ]; do sleep 0.01; done; echo re''sized\r").await;
+    shell.until("resized").await;
+}
+
+#[tokio::test]
+async fn a_series_of_sizes_is_not_sent_one_by_one() {
+    let loopback = Loopback::start(sh()).await.unwrap();
+    let (count, mut counted) = mpsc::unbounded_channel();
+    let _guard = loopback.rule(move |direction, header| {
+        if direction == Direction::ClientToAgent && header.payload_type == Some(PayloadType::Size) {
+            let _ = count.send(header.sequence);
+        }
+        Verdict::Deliver
+    });
+    let mut shell = Running::start(&loopback, StartSession::shell(loopback.target())).await;
+    shell.type_in("echo be''gin\r").await;
+    shell.until("begin").await;
+    for cols in 100..200 {
+        shell.resizes.send(TerminalSize { cols, rows: 20 }).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    shell.type_in("until [ \"$(stty size)\" = '20 199' ]; do sleep 0.01; done; echo re''sized\r").await;
+    shell.until("resized").await;
+    let mut sizes = std::collections::BTreeSet::new();
+    while let Ok(sequence) = counted.try_recv() {
+        sizes.insert(sequence);
+    }
+    assert!((2..=10).contains(&sizes.len()), "{} messages for 101 sizes", sizes.len());
+}
+
+#[tokio::test]
+async fn control_bytes_act_on_the_remote_side() {
+    let loopback = Loopback::start(sh()).await.unwrap();
+    let mut shell = Running::start(&loopback, StartSession::shell(loopback.target())).await;
+    shell.type_in("sh -c 'echo be\"\"gin; exec sleep 1000'\r").await;
+    shell.until("begin").await;
+    shell.type_in("\x03").await;
+    shell.type_in("echo al''ive\r").await;
+    shell.until("alive").await;
+}
+
+#[tokio::test]
+async fn the_end_of_the_input_ends_the_shell_after_its_work() {
+    // bash's line editor turns an end that is queued while a command runs into something else.
+    for shell in ["/bin/sh", "/bin/bash"] {
+        let loopback =
+            Loopback::start(Config { shell: Some(shell.into()), ..Config::default() }).await.unwrap();
+        let mut running = Running::start(&loopback, StartSession::shell(loopback.target())).await;
+        running.type_in("sleep 0.3; echo do''ne; cat").await;
+        running.input = None;
+        let (output, _, exit) = running.end().await;
+        assert!(output.contains("done\r\n"), "{shell}: {output:?}");
+        assert_eq!(exit.reason, CloseReason::AgentClosed { exit_code: None, detail: None });
+    }
+}
+
+#[tokio::test]
+async fn an_empty_input_is_an_end_too() {
+    let loopback = Loopback::start(sh()).await.unwrap();
+    let request = StartSession::interactive_command(loopback.target(), "cat; echo af''ter");
+    let mut running = Running::start(&loopback, request).await;
+    running.input = None;
+    let (output, _, _) = running.end().await;
+    assert!(output.contains("after\r\n"), "{output:?}");
+}
+
+#[tokio::test]
+async fn everything_received_is_written_before_the_end() {
+    let loopback = Loopback::start(sh()).await.unwrap();
+    let request = StartSession::interactive_command(loopback.target(), "seq 1 200000");
+    let running = Running::start(&loopback, request).await;
+    let (output, _, exit) = running.end().await;
+    let expected: String = (1..=200_000).map(|n| format!("{n}\r\n")).collect();
+    assert!(output == expected, "{} bytes instead of {}", output.len(), expected.len());
+    assert_eq!(exit.bytes_received, expected.len() as u64);
+}
+
+#[tokio::test]
+async fn a_slow_reader_stops_the_remote_side_and_loses_nothing() {
+    let loopback = Loopback::start(sh()).await.unwrap();
+    let request = StartSession::interactive_command(loopback.target(), "seq 1 1000000");
+    let mut running = Running::start_with(&loopback, request, 4096).await;
+    let mut first = [0; 3];
+    running.output.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"1\r\n");
+    assert!(timeout(Duration::from_millis(500), &mut running.run).await.is_err());
+    let (output, _, _) = running.end().await;
+    assert!(output.ends_with("\r\n1000000\r\n"));
+    assert_eq!(output.lines().count(), 999_999);
+}
+
+#[tokio::test]
+async fn a_command_has_two_outputs_and_a_code() {
+    let loopback = Loopback::start(separate()).await.unwrap();
+    let command = "sh -c 'echo out; echo err >&2; exit 3'";
+    let request = StartSession::document(loopback.target(), "Separate").parameter("command", command);
+    // What is not read is no end either: the command runs to its own.
+    let mut running = Running::start(&loopback, request).await;
+    running.input = None;
+    let (output, error, exit) = running.end().await;
+    assert_eq!((output.as_str(), error.as_str()), ("out\n", "err\n"));
+    assert_eq!(exit.code, Some(3));
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_noticed_and_loses_nothing() {
+    let loopback = Loopback::start(sh()).await.unwrap();
+    let mut running = Running::start(&loopback, StartSession::shell(loopback.target())).await;
+    running.type_in("echo be''gin\r").await;
+    running.until("begin").await;
+    let mut count = 0;
+    let guard = loopback.rule(move |direction, header| {
+        let output = direction == Direction::AgentToClient && header.message_type.is_stream();
+        count += usize::from(output);
+        if output && count == 1 { Verdict::Bye } else { Verdict::Deliver }
+    });
+    for n in 0..5 {
+        running.type_in(&format!("echo n-$(({n}+100))\r")).await;
+        running.until(&format!("n-{}", n + 100)).await;
+    }
+    drop(guard);
+    let mut notices = Vec::new();
+    while let Ok(notice) = running.notices.try_recv() {
+        notices.push(notice);
+    }
+    assert!(
+        matches!(notices.first(), Some(Notice::Ready(ready)) if ready.kind == SessionKind::Shell
+            && ready.evidence == Evidence::FirstOutput),
+        "{notices:?}"
+    );
+    assert!(notices.contains(&Notice::Redial { attempt: 0 }), "{notices:?}");
+    assert_eq!(notices.last(), Some(&Notice::Resumed));
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_ends_the_session() {
+    let loopback = Loopback::start(sh()).await.unwrap();
+    let request = StartSession::interactive_command(loopback.target(), "yes");
+    let Running { output, run, ends, .. } = Running::start(&loopback, request).await;
+    drop(output);
+    let exit = timeout(SOON, run).await.unwrap().unwrap().unwrap();
+    assert_eq!(exit.ended_by, EndedBy::OutputClosed);
+    assert_eq!(exit.reason, CloseReason::Terminated);
+    assert_eq!(ends.count(), 1);
+}
+
+#[tokio::test]
+async fn a_session_that_is_ended_elsewhere_says_so() {
+    let config = Config { max_duration: Some(Duration::from_millis(500)), ..sh() };
+    let loopback = Loopback::start(config).await.unwrap();
+    let running = Running::start(&loopback, StartSession::shell(loopback.target())).await;
+    let (_, _, exit) = timeout(SOON, running.end()).await.unwrap();
+    let CloseReason::AgentClosed { detail: Some(detail), .. } = exit.reason else { panic!("{exit:?}") };
+    assert!(detail.contains("maximum duration"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_port_session_is_refused_and_ended() {
+    let loopback = Loopback::start(sh()).await.unwrap();
+    let Running { run, ends, .. } = Running::start(&loopback, StartSession::ssh(loopback.target(), 9)).await;
+    let error = timeout(SOON, run).await.unwrap().unwrap().unwrap_err();
+    assert!(matches!(error, ShellError::NotAShell(SessionKind::Port(_))), "{error}");
+    assert!(ends.count() <= 1, "by flag or by API");
+}
+
+#[tokio::test]
+async fn loss_and_reordering_are_not_seen() {
+    let loopback = Loopback::start(sh()).await.unwrap();
+    let odds = ssm_loopback::fault::Odds {
+        drop: 50,
+        duplicate: 50,
+        delay: 50,
+        max_delay: Duration::from_millis(5),
+        corrupt: 10,
+    };
+    let _guard = loopback.rule(ssm_loopback::fault::random(42, odds));
+    let mut running = Running::start(&loopback, StartSession::shell(loopback.target())).await;
+    let lines: String = (1..=300).map(|n| format!("echo {n}-$(({n}+1))\n")).collect();
+    running.type_in(&format!("stty -echo; PS1=\n{lines}")).await;
+    running.input = None;
+    let (output, _, _) = running.end().await;
+    let expected: String = (1..=300).map(|n| format!("{n}-{}\r\n", n + 1)).collect();
+    assert!(output.contains(&expected), "{output}");
+}
+
+/// A document whose commands have two outputs.
+fn separate() -> Config {
+    let body = r#"{"sessionType":"NonInteractiveCommands","parameters":{"command":{"type":"String"}},
+        "properties":{"linux":{"commands":"{{command}}","separateOutputStream":true}}}"#;
+    Config { documents: vec![Document::from_json("Separate", body).unwrap()], ..sh() }
+}
