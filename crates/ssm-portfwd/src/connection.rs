@@ -6,11 +6,12 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, BufMut, Bytes};
 use ssm_session::MessageBuf;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::TcpStream;
 
 use crate::ready::{ReadyList, ReadyWaker};
@@ -18,7 +19,15 @@ use crate::ready::{ReadyList, ReadyWaker};
 /// The local end of a connection.
 pub(crate) enum LocalEnd {
     Tcp(TcpStream),
+    Pipe(PipeEnd),
     Other(Pin<Box<dyn Io>>),
+}
+
+/// One end of a pipe inside this process.
+pub(crate) struct PipeEnd {
+    pub(crate) pipe: DuplexStream,
+    /// Says to the other end that what it reads did not end in order.
+    pub(crate) broken: Arc<AtomicBool>,
 }
 
 /// Most slices given to one write.
@@ -63,6 +72,10 @@ pub(crate) enum Output {
     Ending,
     /// The program was told.
     Ended,
+    /// The session is over before the far side has ended; what waits is still written.
+    Breaking,
+    /// All is written. The connection has to be reset, because an end in order would hide that there is more.
+    Broken,
 }
 
 /// What reading gave.
@@ -182,8 +195,12 @@ impl Connection {
         let mut cx = Context::from_waker(&self.waker);
         let Poll::Ready(flushed) = self.end.as_io().poll_flush(&mut cx) else { return Ok(()) };
         flushed?;
-        if self.output == Output::Ending && self.end.as_io().poll_shutdown(&mut cx).is_ready() {
-            self.output = Output::Ended;
+        match self.output {
+            Output::Ending if self.end.as_io().poll_shutdown(&mut cx).is_ready() => {
+                self.output = Output::Ended
+            }
+            Output::Breaking => self.output = Output::Broken,
+            _ => {}
         }
         Ok(())
     }
@@ -192,6 +209,13 @@ impl Connection {
     pub(crate) fn ending(&mut self) {
         if self.output == Output::Open {
             self.output = Output::Ending;
+        }
+    }
+
+    /// The session is over: what waits is written, and then the program has to learn that there was more.
+    pub(crate) fn breaking(&mut self) {
+        if self.output == Output::Open {
+            self.output = Output::Breaking;
         }
     }
 
@@ -210,9 +234,11 @@ impl Connection {
 
     /// Closes so that the program sees a reset, not an end.
     pub(crate) fn reset(self) {
-        if let LocalEnd::Tcp(stream) = &self.end {
+        match &self.end {
             // Without it the program would take a failure for an orderly end; if it fails there is nothing better to do.
-            let _ = stream.set_zero_linger();
+            LocalEnd::Tcp(stream) => drop(stream.set_zero_linger()),
+            LocalEnd::Pipe(end) => end.broken.store(true, Ordering::Release),
+            LocalEnd::Other(_) => {}
         }
     }
 
@@ -246,13 +272,14 @@ impl LocalEnd {
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.peer_addr().ok(),
-            Self::Other(_) => None,
+            Self::Pipe(_) | Self::Other(_) => None,
         }
     }
 
     fn as_io(&mut self) -> Pin<&mut dyn Io> {
         match self {
             Self::Tcp(stream) => Pin::<&mut TcpStream>::new(stream),
+            Self::Pipe(end) => Pin::<&mut DuplexStream>::new(&mut end.pipe),
             Self::Other(stream) => stream.as_mut(),
         }
     }
@@ -262,6 +289,7 @@ impl fmt::Debug for LocalEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(stream) => stream.fmt(f),
+            Self::Pipe(end) => end.pipe.fmt(f),
             Self::Other(_) => f.write_str("Other"),
         }
     }

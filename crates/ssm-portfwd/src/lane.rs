@@ -176,6 +176,11 @@ impl<C: ControlPlane, N: FnMut(Notice)> Lane<C, N> {
         if let Some((reason, until)) = &self.ended
             && (self.waiting_bytes() == 0 || *until <= now)
         {
+            match &mut self.carrier {
+                Carrier::Waiting(_) => {}
+                Carrier::Mux(mux) => mux.leave_all(&mut self.shared),
+                Carrier::Single(single) => single.leave_all(&mut self.shared),
+            }
             return Poll::Ready(reason.clone());
         }
         self.poll_timer(cx, now);
@@ -217,7 +222,7 @@ impl<C: ControlPlane, N: FnMut(Notice)> Lane<C, N> {
                 match &mut self.carrier {
                     Carrier::Waiting(_) => {}
                     Carrier::Mux(mux) => mux.end(),
-                    Carrier::Single(single) => single.end(),
+                    Carrier::Single(single) => single.end(&reason),
                 }
                 self.ended = Some((reason, now() + DRAIN_TIMEOUT));
             }

@@ -125,11 +125,19 @@ impl MuxCarrier {
         self.refusals += 1;
     }
 
-    /// The session is over: what waits is written, and then every connection ends.
+    /// The session is over: what waits is written, and then every connection that has not ended is reset.
     pub(crate) fn end(&mut self) {
         for (key, stream) in &mut self.streams {
-            stream.connection.ending();
+            stream.connection.breaking();
             self.dirty.push(*key);
+        }
+    }
+
+    /// Leaves every connection that is left; those whose destination has not ended are reset.
+    pub(crate) fn leave_all<N: FnMut(Notice)>(&mut self, shared: &mut Shared<N>) {
+        while let Some((key, stream)) = self.streams.first_key_value() {
+            let ended = stream.connection.output == Output::Ended;
+            self.remove(shared, *key, if ended { Leave::Close } else { Leave::Reset });
         }
     }
 
@@ -240,8 +248,10 @@ impl MuxCarrier {
                 return self.remove(shared, key, Leave::Reset);
             }
         }
-        if stream.connection.output == Output::Ended {
-            self.linger(shared, key, now);
+        match stream.connection.output {
+            Output::Ended => self.linger(shared, key, now),
+            Output::Broken => self.remove(shared, key, Leave::Reset),
+            Output::Open | Output::Ending | Output::Breaking => {}
         }
     }
 

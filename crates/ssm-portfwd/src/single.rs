@@ -8,7 +8,7 @@ use std::task::Context;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ssm_session::{ControlFlag, ControlPlane, PayloadType, PortMode, Session};
+use ssm_session::{CloseReason, ControlFlag, ControlPlane, PayloadType, PortMode, Session};
 
 use crate::Notice;
 use crate::connection::{Chunk, Connection, Input, LocalEnd, Output};
@@ -97,12 +97,30 @@ impl SingleCarrier {
         }
     }
 
-    /// The session is over: what waits is written, and then the connection ends.
-    pub(crate) fn end(&mut self) {
+    /// The session is over: what waits is written, and then the connection ends. Only in stream mode, and only where nobody
+    /// complains, does that mean that the destination has ended; otherwise the connection is reset.
+    pub(crate) fn end(&mut self, reason: &CloseReason) {
         self.session_over = true;
-        if let Some(connection) = &mut self.connection {
-            connection.ending();
-            connection.wake();
+        let Some(connection) = &mut self.connection else { return };
+        match (self.mode, reason) {
+            (PortMode::Stream, CloseReason::AgentClosed { detail: None, .. } | CloseReason::Terminated) => {
+                connection.ending();
+            }
+            _ => connection.breaking(),
+        }
+        connection.wake();
+    }
+
+    /// Leaves the connection if it is still there, with a reset unless the destination has ended.
+    pub(crate) fn leave_all<N: FnMut(Notice)>(&mut self, shared: &mut Shared<N>) {
+        if let Some(connection) = self.connection.take() {
+            let (sent, received) = connection.totals();
+            let number = connection.number();
+            match connection.output {
+                Output::Ended => drop(connection),
+                _ => connection.reset(),
+            }
+            shared.notify(Notice::Closed { connection: number, sent, received });
         }
     }
 
@@ -134,6 +152,7 @@ impl SingleCarrier {
         let Some(connection) = &mut self.connection else { return };
         match connection.write_pending() {
             Ok(_) if connection.output == Output::Ended => self.finish(session, shared),
+            Ok(_) if connection.output == Output::Broken => self.leave_all(shared),
             Ok(_) => {}
             Err(error) => {
                 tracing::debug!(%error, "the local program is gone");

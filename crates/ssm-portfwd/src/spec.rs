@@ -220,7 +220,7 @@ mod tests {
             ("80::80", "the host is empty"),
             ("80:-oProxyCommand:80", "the host is neither"),
             ("80:a b:80", "the host is neither"),
-            ("80:[fd00::zz]:80", "the host is neither"),
+            ("80:[fd00::zz]:80", "the host is no IPv6"),
             ("80:[fd00:1]:80", "the host is no IPv6"),
             ("host:80:web:80", "the bind address"),
             ("a:b:c:d:e:f", "it has more than four"),

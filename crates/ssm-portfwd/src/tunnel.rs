@@ -3,14 +3,16 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 
 use ssm_session::{CloseReason, ControlPlane, Session};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::connection::LocalEnd;
+use crate::connection::{LocalEnd, PipeEnd};
 use crate::lane::{Config, Lane};
 
 /// Bytes in the pipe between a [`TunnelStream`] and the session's task, each way.
@@ -24,7 +26,7 @@ const QUEUE_LEN: usize = 16;
 /// Cloning is cheap. When the last clone is dropped and every stream has ended, the session is ended.
 #[derive(Debug, Clone)]
 pub struct Tunnel {
-    opens: mpsc::Sender<DuplexStream>,
+    opens: mpsc::Sender<PipeEnd>,
     state: watch::Receiver<State>,
 }
 
@@ -63,9 +65,10 @@ impl Tunnel {
         if !matches!(started, Ok(State::Ready)) {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        let (near, far) = tokio::io::duplex(PIPE_LEN);
-        match self.opens.send(far).await {
-            Ok(()) => Ok(TunnelStream(near)),
+        let (near, pipe) = tokio::io::duplex(PIPE_LEN);
+        let broken = Arc::<AtomicBool>::default();
+        match self.opens.send(PipeEnd { pipe, broken: Arc::clone(&broken) }).await {
+            Ok(()) => Ok(TunnelStream { pipe: near, broken }),
             Err(_gone) => Err(io::ErrorKind::ConnectionAborted.into()),
         }
     }
@@ -81,8 +84,14 @@ impl Tunnel {
 
 /// One connection to the destination of a [`Tunnel`]. Shutting it down ends the outward direction; see the crate on how long
 /// the other one lives then. Dropping it closes the connection.
+///
+/// Reading gives `ConnectionReset` where a socket would: after a refusal, and when the session was over before the far side had
+/// ended.
 #[derive(Debug)]
-pub struct TunnelStream(DuplexStream);
+pub struct TunnelStream {
+    pipe: DuplexStream,
+    broken: Arc<AtomicBool>,
+}
 
 impl AsyncRead for TunnelStream {
     fn poll_read(
@@ -90,28 +99,34 @@ impl AsyncRead for TunnelStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.pipe).poll_read(cx, buf))?;
+        let ended = buf.filled().len() == before && buf.remaining() > 0;
+        if ended && self.broken.load(Ordering::Acquire) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for TunnelStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        Pin::new(&mut self.pipe).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.pipe).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.pipe).poll_shutdown(cx)
     }
 }
 
 async fn run<C: ControlPlane>(
     session: Session<C>,
     config: Config,
-    mut requests: mpsc::Receiver<DuplexStream>,
+    mut requests: mpsc::Receiver<PipeEnd>,
     report: watch::Sender<State>,
 ) -> CloseReason {
     let mut lane = Lane::new(session, config, |notice| tracing::debug!(?notice));
@@ -129,8 +144,8 @@ async fn run<C: ControlPlane>(
         }
         while open && lane.can_add() {
             match requests.poll_recv(cx) {
-                Poll::Ready(Some(stream)) => {
-                    lane.add(LocalEnd::Other(Box::pin(stream)));
+                Poll::Ready(Some(end)) => {
+                    lane.add(LocalEnd::Pipe(end));
                     cx.waker().wake_by_ref();
                 }
                 Poll::Ready(None) => open = false,

@@ -1,0 +1,75 @@
+//! Agents or clients without multiplexing: one connection at a time.
+
+use ssm_portfwd::{Config, Notice};
+use tokio::io::AsyncWriteExt;
+
+use crate::support::{Forward, Server, echo, exchange, loopback, old, pattern, read_exactly};
+
+#[tokio::test]
+async fn bytes_arrive_unchanged_both_ways() {
+    let (loopback, server) = (loopback().await, Server::echo().await);
+    let forward = Forward::with(&loopback, server.port, old(), Config::default()).await;
+    let data = pattern(1, 3_000_003);
+    assert!(exchange(&mut forward.connect().await, &data).await == data);
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn connections_one_after_another_each_get_their_own_destination() {
+    let (loopback, server) = (loopback().await, Server::echo().await);
+    let mut forward = Forward::with(&loopback, server.port, old(), Config::default()).await;
+    for seed in 0..20 {
+        let mut stream = forward.connect().await;
+        let data = pattern(seed, 50_000);
+        assert!(exchange(&mut stream, &data).await == data, "connection {seed}");
+        drop(stream);
+        forward.until(|notice| matches!(notice, Notice::Closed { .. })).await;
+    }
+    assert_eq!(server.connections(), 20);
+}
+
+#[tokio::test]
+async fn a_second_connection_waits_for_the_first_to_end() {
+    let (loopback, server) = (loopback().await, Server::echo().await);
+    let forward = Forward::with(&loopback, server.port, old(), Config::default()).await;
+    let mut first = forward.connect().await;
+    assert_eq!(exchange(&mut first, b"first").await, b"first");
+    let mut second = forward.connect().await;
+    second.write_all(b"second").await.unwrap();
+    assert_eq!(exchange(&mut first, b"still first").await, b"still first");
+    drop(first);
+    assert_eq!(read_exactly(&mut second, 6).await, b"second");
+}
+
+#[tokio::test]
+async fn nothing_of_an_old_connection_reaches_a_new_one() {
+    let server = Server::start(|mut stream| async move {
+        // Most of it is on the way when the first program leaves.
+        stream.write_all(&vec![b'a'; 2_000_000]).await?;
+        stream.write_all(b"end").await?;
+        echo(stream).await
+    })
+    .await;
+    let loopback = loopback().await;
+    let forward = Forward::with(&loopback, server.port, old(), Config::default()).await;
+    let mut first = forward.connect().await;
+    assert_eq!(read_exactly(&mut first, 1000).await, [b'a'; 1000]);
+    drop(first);
+    let mut second = forward.connect().await;
+    second.write_all(b"b").await.unwrap();
+    let mut expected = vec![b'a'; 2_000_000];
+    expected.extend_from_slice(b"endb");
+    assert!(read_exactly(&mut second, expected.len()).await == expected);
+}
+
+#[tokio::test]
+async fn a_destination_that_speaks_first_is_heard() {
+    let server = Server::start(|mut stream| async move {
+        stream.write_all(b"220 welcome\r\n").await?;
+        echo(stream).await
+    })
+    .await;
+    let loopback = loopback().await;
+    let forward = Forward::with(&loopback, server.port, old(), Config::default()).await;
+    assert_eq!(read_exactly(&mut forward.connect().await, 13).await, b"220 welcome\r\n");
+}

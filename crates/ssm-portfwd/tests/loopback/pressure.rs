@@ -1,0 +1,174 @@
+//! Readers that are slow or do not read at all.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ssm_portfwd::{Config, Notice};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::support::{Forward, SOON, Server, exchange, fast, loopback, pattern, read_all, read_exactly};
+
+/// What a destination sends that its reader does not take: more than the socket buffers hold.
+const UNREAD: usize = 24 * 1024 * 1024;
+
+/// What is sent to a destination that reads late: more than the way to it holds.
+const LATE: usize = 64 * 1024 * 1024;
+
+#[tokio::test]
+async fn an_upload_goes_on_when_its_destination_reads_late() {
+    let go = Arc::new(Notify::new());
+    let gate = Arc::clone(&go);
+    let server = Server::start(move |mut stream| {
+        let gate = Arc::clone(&gate);
+        async move {
+            gate.notified().await;
+            let all = read_exactly(&mut stream, LATE).await;
+            stream.write_all(&all[all.len() - 8..]).await?;
+            assert!(all == pattern(1, LATE));
+            stream.shutdown().await
+        }
+    })
+    .await;
+    let loopback = loopback().await;
+    let forward = Forward::start(&loopback, server.port).await;
+    let mut stream = forward.connect().await;
+    let data = pattern(1, LATE);
+    let (mut read, mut write) = stream.split();
+    let mut written = 0;
+    // Until nothing moves: everything between here and the destination is full.
+    while let Ok(taken) = timeout(Duration::from_millis(300), write.write(&data[written..])).await {
+        written += taken.unwrap();
+        assert!(written < data.len(), "64 MB went nowhere");
+    }
+    go.notify_one();
+    let (rest, answer) = tokio::join!(write.write_all(&data[written..]), read_all(&mut read));
+    rest.unwrap();
+    assert_eq!(answer.unwrap(), data[data.len() - 8..]);
+}
+
+#[tokio::test]
+async fn upload_before_read_makes_progress() {
+    // Both sides send before they read. Alone on a TCP connection that works as far as the buffers go; acknowledgements
+    // must not wait behind what nobody reads.
+    let server = Server::start(|mut stream| async move {
+        stream.write_all(&pattern(2, 200_000)).await?;
+        let all = read_exactly(&mut stream, 4_000_000).await;
+        assert!(all == pattern(3, 4_000_000));
+        stream.write_all(b"done").await?;
+        stream.shutdown().await
+    })
+    .await;
+    let loopback = loopback().await;
+    let forward = Forward::start(&loopback, server.port).await;
+    let mut stream = forward.connect().await;
+    timeout(SOON, stream.write_all(&pattern(3, 4_000_000))).await.expect("the upload goes on").unwrap();
+    let mut expected = pattern(2, 200_000);
+    expected.extend_from_slice(b"done");
+    assert!(read_all(&mut stream).await.unwrap() == expected);
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_for_a_while_gets_everything() {
+    let server = source().await;
+    let loopback = loopback().await;
+    let mut forward = Forward::start(&loopback, server.port).await;
+    let mut stream = forward.connect().await;
+    let first = read_exactly(&mut stream, 1000).await;
+    // Long enough for every buffer on the way to fill.
+    let stalled = timeout(Duration::from_millis(500), forward.until(is_loss)).await;
+    assert!(stalled.is_err(), "{stalled:?}");
+    let mut all = first;
+    all.extend(read_exactly(&mut stream, UNREAD - 1000).await);
+    assert!(all == pattern(7, UNREAD));
+}
+
+#[tokio::test]
+async fn a_stalled_reader_leaves_a_neighbour_alive() {
+    let server = Server::start(|mut stream| async move {
+        // The first byte says what to be.
+        if stream.read_u8().await? == b's' {
+            stream.write_all(&pattern(7, 2_000_000)).await?;
+            return std::future::pending().await;
+        }
+        crate::support::echo(stream).await
+    })
+    .await;
+    let loopback = loopback().await;
+    let forward = Forward::start(&loopback, server.port).await;
+    let mut stalled = forward.connect().await;
+    stalled.write_all(b"s").await.unwrap();
+    let mut live = forward.connect().await;
+    live.write_all(b"e").await.unwrap();
+    let mut bulk = forward.connect().await;
+    bulk.write_all(b"e").await.unwrap();
+    let upload = async {
+        let data = pattern(8, 10_000_000);
+        assert!(exchange(&mut bulk, &data).await == data);
+    };
+    let pings = async {
+        let mut slowest = Duration::ZERO;
+        for byte in 0..200 {
+            let sent = Instant::now();
+            assert_eq!(exchange(&mut live, &[byte]).await, [byte]);
+            slowest = slowest.max(sent.elapsed());
+        }
+        slowest
+    };
+    let ((), slowest) = tokio::join!(upload, pings);
+    assert!(slowest < Duration::from_secs(2), "an echo took {slowest:?} beside a stalled reader");
+    assert!(read_exactly(&mut stalled, 2_000_000).await == pattern(7, 2_000_000));
+}
+
+#[tokio::test]
+async fn a_reader_that_holds_up_an_upload_is_reset_and_told() {
+    let server = Server::start(|mut stream| async move {
+        if stream.read_u8().await? == b's' {
+            let data = pattern(7, UNREAD);
+            return stream.write_all(&data).await;
+        }
+        crate::support::echo(stream).await
+    })
+    .await;
+    let loopback = loopback().await;
+    let config = Config { receive_limit: 512 * 1024, hard_limit: 1024 * 1024, ..Config::default() };
+    let mut forward = Forward::with(&loopback, server.port, fast(), config).await;
+    let mut bulk = forward.connect().await;
+    bulk.write_all(b"e").await.unwrap();
+    let mut stalled = forward.connect().await;
+    stalled.write_all(b"s").await.unwrap();
+    let upload = async {
+        let data = pattern(9, 20_000_000);
+        assert!(exchange(&mut bulk, &data).await == data);
+    };
+    let (notice, ()) = tokio::join!(forward.until(is_loss), upload);
+    assert!(matches!(notice, Notice::Overfull { connection: 2 }), "{notice:?}");
+    let error = read_all(&mut stalled).await.expect_err("no orderly end");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_reader_that_never_reads_is_reset_at_the_stall_limit() {
+    let server = source().await;
+    let loopback = loopback().await;
+    let config = Config { stall_limit: Some(Duration::from_millis(200)), ..Config::default() };
+    let mut forward = Forward::with(&loopback, server.port, fast(), config).await;
+    let mut stream = forward.connect().await;
+    forward.until(is_loss).await;
+    assert_eq!(read_all(&mut stream).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+/// Sends [`UNREAD`] bytes to everybody.
+async fn source() -> Server {
+    Server::start(|mut stream| async move {
+        stream.write_all(&pattern(7, UNREAD)).await?;
+        stream.shutdown().await
+    })
+    .await
+}
+
+fn is_loss(notice: &Notice) -> bool {
+    matches!(notice, Notice::Overfull { .. } | Notice::Refused { .. } | Notice::Closed { .. })
+}
