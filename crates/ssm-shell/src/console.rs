@@ -39,6 +39,8 @@ pub(crate) enum Mode {
     Quiet,
     /// Every key is a byte, and so is what is written.
     Raw,
+    /// What is written still is, but Ctrl-C makes a signal: the remote side is gone.
+    Leaving,
 }
 
 impl Console {

@@ -380,6 +380,8 @@ impl<C: ControlPlane> Shell<C> {
 
     /// Leaves everything as it should be, whatever ended the session.
     async fn finish(mut self, end: End) -> Result<Exit, ShellError> {
+        // What is typed from here on is for the program that reads next.
+        self.input = Box::new(tokio::io::empty());
         let failure = if let End::Closed(_) = end { self.drain().await } else { None };
         self.console.restore();
         let Self { mut session, code, bytes_received, .. } = self;
@@ -404,6 +406,9 @@ impl<C: ControlPlane> Shell<C> {
 
     /// Writes what is left, unless a signal says that nobody waits for it.
     async fn drain(&mut self) -> Option<ShellError> {
+        if let Err(error) = self.console.set_mode(Mode::Leaving) {
+            tracing::debug!(%error, "the terminal makes no signals");
+        }
         poll_fn(|cx| {
             while let Poll::Ready(received) = self.console.poll(cx) {
                 if matches!(received, Received::End { .. } | Received::Key { .. }) {

@@ -83,6 +83,10 @@ impl Mode {
                 termios.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::ECHONL;
             }
             Self::Raw => termios.make_raw(),
+            Self::Leaving => {
+                termios.make_raw();
+                termios.local_modes |= original.local_modes & LocalModes::ISIG;
+            }
         }
         termios.special_codes[SpecialCodeIndex::VMIN] = 1;
         termios.special_codes[SpecialCodeIndex::VTIME] = 0;
@@ -111,7 +115,7 @@ pub fn install_panic_hook() {
 
 /// Whether a newline alone does not return the carriage.
 pub(crate) fn is_raw() -> bool {
-    lock().as_ref().is_some_and(|changed| changed.mode == Mode::Raw)
+    lock().as_ref().is_some_and(|changed| changed.mode != Mode::Quiet)
 }
 
 /// Whether keys are read from standard input.

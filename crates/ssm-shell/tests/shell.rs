@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ssm_loopback::{Config, Direction, Document, Loopback, Profile, Verdict};
@@ -142,6 +144,18 @@ async fn a_series_of_sizes_is_not_sent_one_by_one() {
 }
 
 #[tokio::test]
+async fn a_command_that_says_nothing_gets_its_input_all_the_same() {
+    let loopback = Loopback::start(sh()).await.unwrap();
+    let command = "stty -echo; read line; stty size; echo got-$line";
+    let request = StartSession::interactive_command(loopback.target(), command);
+    let mut running = Running::start(&loopback, request).await;
+    running.type_in("all\r").await;
+    running.until("33 101\r\ngot-all\r\n").await;
+    let notice = running.notices.try_recv().unwrap();
+    assert!(matches!(&notice, Notice::Ready(ready) if ready.evidence == Evidence::Assumed), "{notice:?}");
+}
+
+#[tokio::test]
 async fn control_bytes_act_on_the_remote_side() {
     let loopback = Loopback::start(sh()).await.unwrap();
     let mut shell = Running::start(&loopback, StartSession::shell(loopback.target())).await;
@@ -191,15 +205,28 @@ async fn everything_received_is_written_before_the_end() {
 #[tokio::test]
 async fn a_slow_reader_stops_the_remote_side_and_loses_nothing() {
     let loopback = Loopback::start(sh()).await.unwrap();
-    let request = StartSession::interactive_command(loopback.target(), "seq 1 1000000");
+    let sent = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&sent);
+    let _guard = loopback.rule(move |direction, header| {
+        if direction == Direction::AgentToClient {
+            count.fetch_add(header.payload_len.into(), Ordering::SeqCst);
+        }
+        Verdict::Deliver
+    });
+    let request = StartSession::interactive_command(loopback.target(), "seq 1 2000000");
     let mut running = Running::start_with(&loopback, request, 4096).await;
     let mut first = [0; 3];
     running.output.read_exact(&mut first).await.unwrap();
     assert_eq!(&first, b"1\r\n");
-    assert!(timeout(Duration::from_millis(500), &mut running.run).await.is_err());
+    let mut before = 0;
+    while before != sent.load(Ordering::SeqCst) {
+        before = sent.load(Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
     let (output, _, _) = running.end().await;
-    assert!(output.ends_with("\r\n1000000\r\n"));
-    assert_eq!(output.lines().count(), 999_999);
+    assert!(output.ends_with("\r\n2000000\r\n"));
+    assert_eq!(output.lines().count(), 1_999_999);
+    assert!(before < output.len() as u64 / 2, "{before} of {} bytes were sent", output.len());
 }
 
 #[tokio::test]

@@ -11,6 +11,9 @@ use ssm_session::{
 
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
+/// How long a session may say nothing before it counts as started.
+const ASSUME_READY: Duration = Duration::from_millis(1500);
+
 /// A plain shell, whose prompt says nothing surprising.
 pub(crate) fn sh() -> Config {
     Config { shell: Some("/bin/sh".into()), ..Config::default() }
@@ -23,7 +26,9 @@ pub(crate) async fn open(
 ) -> (Session<impl ControlPlane + use<>>, Ends) {
     let ends = Ends::default();
     let control = Counted { control: loopback.control(), ends: ends.clone() };
-    let session = Session::start(control, request, ssm_session::Config::default()).await.unwrap();
+    let mut config = ssm_session::Config::default();
+    config.channel.assume_ready = Some(ASSUME_READY);
+    let session = Session::start(control, request, config).await.unwrap();
     (session, ends)
 }
 
