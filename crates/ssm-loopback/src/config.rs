@@ -21,6 +21,8 @@ pub struct Config {
     pub documents: Vec<Document>,
     /// How fast and how faithful the agent is. Default [`Profile::Fast`].
     pub profile: Profile,
+    /// Largest payload of a message from an agent of [`Profile::Fast`], in bytes; AWS's sends 1,024. Default 32 KiB.
+    pub payload_len: usize,
     /// The version the agent reports, which clients choose features by. Default `3.3.987.0`.
     pub agent_version: String,
     /// The shell of shell sessions and commands. Default: `bash` where there is one, else `sh`.
@@ -32,6 +34,9 @@ pub struct Config {
     pub cells: Cells,
     /// Header of the messages the service makes itself. Default [`Layout::Service`], which real ones have.
     pub service_layout: Layout,
+    /// Stream messages a client may send in a second. One that sends more is told to pause, and is cut when it does so in
+    /// the next second too; the real gateway is said to do so above 1,000. Default no limit.
+    pub rate_limit: Option<u32>,
     /// Ends a session after this long without a stream message. Default never.
     pub idle_timeout: Option<Duration>,
     /// Ends a session this long after its start. Default never.
@@ -50,11 +55,13 @@ impl Default for Config {
             owner: "loopback".to_owned(),
             documents: Vec::new(),
             profile: Profile::default(),
+            payload_len: 32 * 1024,
             agent_version: "3.3.987.0".to_owned(),
             shell: None,
             upgrade: Upgrade::default(),
             cells: Cells::default(),
             service_layout: Layout::Service,
+            rate_limit: None,
             idle_timeout: None,
             max_duration: None,
             token_lifetime: Duration::from_secs(60),
@@ -66,7 +73,7 @@ impl Default for Config {
 /// How fast and how faithful the agent is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Profile {
-    /// Reads of up to 32 KiB and no pauses: shows what the client can do.
+    /// Reads of up to [`Config::payload_len`] and no pauses: shows what the client can do.
     #[default]
     Fast,
     /// As AWS's agent: reads of at most 1,024 bytes with a pause behind each, the one-second wait before a terminal's first

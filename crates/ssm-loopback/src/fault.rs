@@ -33,6 +33,8 @@ pub enum Verdict {
     Corrupt,
     /// It is lost and the sender's socket is cut without a closing frame, as when a network goes away.
     Cut,
+    /// It is delivered and the sender is told to pause. Nothing tells it to go on but the peer's next message.
+    Pause,
     /// It is delivered and the client's socket is closed with 1000 `Bye`, as the service does about hourly.
     Bye,
 }

@@ -1,4 +1,47 @@
 //! The other side of Session Manager on 127.0.0.1: service, gateway and agent, for demo, tests and benches.
+//!
+//! A [`Loopback`] is what AWS runs between a client and a node, and the node itself: the SSM API on HTTP, WebSockets over
+//! TCP, and an agent with real terminals and real connections. An unmodified AWS SDK or AWS CLI can be pointed at it. The
+//! agent runs the same state machines as the client, in their other roles, so a mistake that both share does not show here:
+//! that is what recorded sessions and foreign peers are for.
+//!
+//! ```text
+//!   client ── HTTP ──► server ─► api ─► service ──starts──► agent ─► plugin: shell, command, port
+//!     │                   │                │                  │
+//!     └──── WebSocket ────┴─► gateway ─► relay ◄──WebSocket───┘
+//!                                          ▲ fault: a verdict for each message
+//! ```
+//!
+//! Each session has two tasks, the relay and the agent; between a WebSocket and a destination there is no queue.
+//!
+//! ```
+//! use ssm_loopback::{Config, Direction, Loopback, Verdict};
+//! use ssm_session::{Event, Session, StartSession};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let loopback = Loopback::start(Config::default()).await?;
+//! // Every third message to the client is lost, which it does not notice.
+//! let mut count = 0;
+//! let _guard = loopback.rule(move |direction, _| {
+//!     count += u32::from(direction == Direction::AgentToClient);
+//!     if count % 3 == 2 { Verdict::Drop } else { Verdict::Deliver }
+//! });
+//! let request = StartSession::interactive_command(loopback.target(), "printf hello");
+//! let mut session = Session::start(loopback.control(), &request, ssm_session::Config::default()).await?;
+//! let mut output = Vec::new();
+//! loop {
+//!     match session.next_event().await {
+//!         Event::Payload { payload, .. } => output.extend_from_slice(&payload),
+//!         Event::Closed(_) => break,
+//!         _ => {}
+//!     }
+//! }
+//! assert_eq!(output, b"hello");
+//! loopback.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
 
 mod agent;
 mod api;

@@ -42,6 +42,8 @@ const PARKED_FRAMES: usize = 64;
 const PARKED_BYTES: usize = 256 * 1024;
 /// Frames that a rule may hold back at once; beyond it they go on undelayed.
 const LATE_FRAMES: usize = 4096;
+/// Period of the rate limit.
+const RATE_PERIOD: Duration = Duration::from_secs(1);
 /// How long the last frames of an agent that has finished may take.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -58,6 +60,9 @@ pub(crate) struct Relay {
     expires: Option<Instant>,
     /// The agent has finished: the session ends when its socket has, or at this time.
     finishing: Option<(Instant, String)>,
+    /// The agent has closed its socket in order, which it does only at the end.
+    agent_left: bool,
+    meter: Meter,
     timer: Pin<Box<Sleep>>,
     /// Something changed that the steps before this one should see.
     again: bool,
@@ -79,6 +84,14 @@ struct Peer {
     paused: bool,
 }
 
+/// Counts what a client sends.
+struct Meter {
+    since: Instant,
+    count: u32,
+    /// Periods in a row with too many messages.
+    excess: u32,
+}
+
 /// How the relay of a session ended: the text for `channel_closed`.
 struct End(String);
 
@@ -95,6 +108,8 @@ impl Relay {
             last_activity: now,
             expires,
             finishing: None,
+            agent_left: false,
+            meter: Meter { since: now, count: 0, excess: 0 },
             timer: Box::pin(sleep_until(now)),
             again: false,
         }
@@ -174,6 +189,10 @@ impl Relay {
         let frame: &[u8] = match &message {
             Message::Binary(frame) => frame,
             Message::Text(text) => text.as_bytes(),
+            Message::Close(_) if from == Role::Agent => {
+                self.agent_left = true;
+                return self.agent.unflushed = true;
+            }
             // Tungstenite has queued the answer to a ping or a close.
             _ => return self.peer(from).unflushed = true,
         };
@@ -186,6 +205,9 @@ impl Relay {
         }
         if header.message_type.is_stream() {
             self.last_activity = Instant::now();
+            if from == Role::Client && self.exceeds_rate() {
+                return self.detach(from);
+            }
         }
         match self.service.rules.judge(direction, &header) {
             Verdict::Deliver => self.deliver(to, message),
@@ -197,11 +219,35 @@ impl Relay {
             Verdict::Delay(time) => self.hold_back(to, message, time),
             Verdict::Corrupt => self.deliver(to, corrupted(message)),
             Verdict::Cut => self.detach(from),
+            Verdict::Pause => {
+                self.deliver(to, message);
+                self.pause(from);
+            }
             Verdict::Bye => {
                 self.deliver(to, message);
                 self.say_bye();
             }
         }
+    }
+
+    /// Counts a message of the client. True when it is to be cut for sending too many.
+    fn exceeds_rate(&mut self) -> bool {
+        let Some(limit) = self.service.config.rate_limit else { return false };
+        let now = self.last_activity;
+        if now - self.meter.since >= RATE_PERIOD {
+            let excess = if self.meter.count > limit { self.meter.excess + 1 } else { 0 };
+            self.meter = Meter { since: now, count: 0, excess };
+            match excess {
+                0 => {}
+                1 => self.pause(Role::Client),
+                _ => {
+                    self.meter.excess = 0;
+                    return true;
+                }
+            }
+        }
+        self.meter.count += 1;
+        false
     }
 
     /// Feeds a frame to a peer, or parks it and asks the sender to pause.
@@ -239,6 +285,7 @@ impl Relay {
     }
 
     fn attach(&mut self, role: Role, socket: Box<Socket>) {
+        self.agent_left &= role == Role::Client;
         let peer = self.peer(role);
         peer.socket = Some(socket);
         peer.paused = false;
@@ -259,7 +306,7 @@ impl Relay {
         peer.socket = None;
         peer.unflushed = false;
         self.service.store().detached(&self.session_id, role);
-        if self.finishing.is_none() {
+        if self.finishing.is_none() && !self.agent_left {
             self.pause(role.other());
         }
         self.again = true;

@@ -264,6 +264,51 @@ async fn a_cut_ends_the_senders_socket_and_a_bye_the_clients() {
 }
 
 #[tokio::test]
+async fn a_pause_can_come_without_a_start() {
+    let rig = Rig::start(Config::default()).await;
+    let (mut client, mut agent) = rig.pair("s").await;
+    let _guard = rig.service.rules.add(|_, _| Verdict::Pause);
+    client.send(data(MessageType::InputStreamData, 3, 10)).await.unwrap();
+    expect_service(&mut client, MessageType::PausePublication).await;
+    assert_eq!(sequence(&message(&mut agent).await), 3);
+    ping(&mut client).await;
+}
+
+#[tokio::test]
+async fn a_client_that_sends_too_much_is_paused_and_then_cut() {
+    let rig = Rig::start(Config { rate_limit: Some(50), ..Config::default() }).await;
+    let (client, agent) = rig.pair("s").await;
+    let (mut out, mut back) = client.split();
+    let flood = async {
+        let mut tick = tokio::time::interval(Duration::from_millis(5));
+        loop {
+            tick.tick().await;
+            if out.send(data(MessageType::InputStreamData, 0, 1)).await.is_err() {
+                return;
+            }
+        }
+    };
+    let notice = async {
+        let frame = back.next().await.unwrap().unwrap().into_data();
+        assert_eq!(Header::decode(&frame).unwrap().message_type, MessageType::PausePublication);
+        assert!(!matches!(back.next().await, Some(Ok(_))));
+    };
+    timeout(SOON, async { tokio::join!(flood, notice) }).await.expect("the client is cut");
+    drop(agent);
+}
+
+#[tokio::test]
+async fn an_agent_that_leaves_pauses_nobody() {
+    let rig = Rig::start(Config::default()).await;
+    let (mut client, mut agent) = rig.pair("s").await;
+    agent.close(None).await.unwrap();
+    while agent.next().await.is_some() {}
+    let relay = rig.service.store().relay("s").unwrap();
+    relay.send(Command::Finish { output: String::new() }).await.unwrap();
+    expect_service(&mut client, MessageType::ChannelClosed).await;
+}
+
+#[tokio::test]
 async fn an_idle_session_ends() {
     let config = Config { idle_timeout: Some(Duration::from_millis(300)), ..Config::default() };
     let rig = Rig::start(config).await;
