@@ -25,7 +25,8 @@ fn transfer(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("transfer");
     for size in SIZES {
         let payload = vec![0xa5; size];
-        group.throughput(Throughput::Bytes(u64::from(MESSAGES) * size as u64));
+        let (elements, bytes) = (u64::from(MESSAGES), u64::from(MESSAGES) * size as u64);
+        group.throughput(Throughput::ElementsAndBytes { elements, bytes });
         group.bench_function(BenchmarkId::new("upload", size), |bencher| {
             let mut pair = Pair::new(size);
             bencher.iter(|| pair.transfer(Role::Client, &payload));

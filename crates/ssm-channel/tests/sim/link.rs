@@ -50,7 +50,7 @@ pub(crate) struct Link {
     pub(crate) flights: BTreeMap<(Instant, u64), Flight>,
     count: u64,
     /// When the latest frame to each side arrives that keeps its order.
-    latest: [Option<Instant>; 2],
+    pub(crate) latest: [Option<Instant>; 2],
 }
 
 /// Headers carry no digest, so only what is behind them can be damaged and noticed.

@@ -18,6 +18,7 @@ mod solo;
 mod story;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Instant;
 
 /// Seeds of a normal run.
 const SEEDS: u64 = 4_000;
@@ -47,4 +48,9 @@ fn every_seed_delivers_everything_once_and_in_order() {
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
+}
+
+#[expect(clippy::disallowed_methods, reason = "an origin for virtual time: only differences matter")]
+fn origin() -> Instant {
+    Instant::now()
 }

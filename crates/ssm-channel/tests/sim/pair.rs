@@ -74,7 +74,7 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) fn new(seed: u64, client: Config, agent: Config, conditions: Conditions) -> Self {
-        let start = origin();
+        let start = crate::origin();
         Self {
             now: start,
             start,
@@ -495,9 +495,4 @@ pub(crate) fn port() -> Offer {
         properties: Some(RawValue::from_string(properties).expect("it is JSON")),
         handshake: Handshake::Required,
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "an origin for virtual time: only differences matter")]
-fn origin() -> Instant {
-    Instant::now()
 }

@@ -33,9 +33,8 @@ impl Solo {
         Self::new(Role::Agent, config)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time: only differences matter")]
     fn new(role: Role, config: Config) -> Self {
-        let now = Instant::now();
+        let now = crate::origin();
         let mut channel =
             Channel::new(role, Arc::new(config), [3; 32], now, Duration::from_secs(1_700_000_000));
         channel.handle_connected(now, Token::new("token".into()));
