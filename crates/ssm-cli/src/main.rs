@@ -1,3 +1,93 @@
-//! The `ssm` command.
+//! The `ssm` command: shells, tunnels and ssh to private machines through AWS Session Manager.
 
-fn main() {}
+mod args;
+mod command;
+mod control;
+mod endpoint;
+mod error;
+mod log;
+mod options;
+mod output;
+mod process;
+mod stdio;
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::runtime;
+
+use crate::args::{Args, Command};
+use crate::command::plugin;
+use crate::error::Error;
+
+/// What `-v` is for the plugin: 1 or 2.
+const VERBOSE_VARIABLE: &str = "SSM_PLUGIN_VERBOSE";
+
+fn main() -> ExitCode {
+    process::prepare();
+    ssm_shell::install_panic_hook();
+    let mut words = env::args_os();
+    let name = words.next().unwrap_or_default();
+    let result = if is_plugin(&name) { run_plugin(words.collect()) } else { run(Args::parse()) };
+    result.unwrap_or_else(|error| {
+        output::complain(&error);
+        error.exit_code()
+    })
+}
+
+/// Whether the program was started as the AWS CLI's plugin, whatever the folder.
+fn is_plugin(name: &OsStr) -> bool {
+    Path::new(name).file_stem() == Some(OsStr::new("session-manager-plugin"))
+}
+
+/// As the plugin there is no `-v`: the AWS CLI writes the arguments.
+fn run_plugin(words: Vec<OsString>) -> Result<ExitCode, Error> {
+    let verbose = env::var(VERBOSE_VARIABLE).ok().and_then(|count| count.parse().ok());
+    log::start(verbose.unwrap_or(0));
+    block_on(plugin::run(words))
+}
+
+fn run(args: Args) -> Result<ExitCode, Error> {
+    if args.quiet {
+        output::be_quiet();
+    }
+    log::start(args.verbose);
+    block_on(async {
+        match args.command {
+            Command::Shell(args) => command::shell::run(&args).await,
+            Command::Forward(args) => command::forward::run(&args).await,
+            Command::Proxy(args) => command::proxy::run(&args).await,
+            Command::Plugin(args) => plugin::run(args.args).await,
+            Command::Loopback(args) => command::loopback::run(&args).await,
+            Command::Demo(args) => command::demo::run(&args).await,
+        }
+    })
+}
+
+/// Runs a command on this thread: a session is one task, and a byte that changes threads is late.
+fn block_on(command: impl Future<Output = Result<ExitCode, Error>>) -> Result<ExitCode, Error> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(Error::local("cannot start"))?.block_on(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_decides_who_we_are() {
+        for name in [
+            "session-manager-plugin",
+            "/usr/local/bin/session-manager-plugin",
+            "./session-manager-plugin.exe",
+        ] {
+            assert!(is_plugin(OsStr::new(name)), "{name}");
+        }
+        for name in ["ssm", "", "/opt/session-manager-plugin/ssm"] {
+            assert!(!is_plugin(OsStr::new(name)), "{name}");
+        }
+    }
+}

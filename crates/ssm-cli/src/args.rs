@@ -1,0 +1,270 @@
+//! What the user typed. Nothing here looks at the machine or the network.
+
+use std::ffi::OsString;
+use std::str::FromStr;
+
+use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use ssm_portfwd::ForwardSpec;
+
+/// Shells, tunnels and ssh to private machines through AWS Session Manager.
+#[derive(Debug, Parser)]
+#[command(name = "ssm", version, disable_help_subcommand = true)]
+pub(crate) struct Args {
+    /// Say more on stderr; twice for the traffic of the data channel, without its contents
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    pub(crate) verbose: u8,
+    /// Say nothing on stderr but why a command failed
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Shell(ShellArgs),
+    Forward(ForwardArgs),
+    Proxy(ProxyArgs),
+    Plugin(PluginArgs),
+    Loopback(LoopbackArgs),
+    Demo(DemoArgs),
+}
+
+/// Open a terminal on a machine
+///
+/// Works with pipes as well: what stdin holds is typed, what the machine prints goes to stdout.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ShellArgs {
+    /// Instance id (i-..., mi-...) or container (ecs:CLUSTER_TASKID_RUNTIMEID)
+    #[arg(required_unless_present = "attach")]
+    pub(crate) target: Option<String>,
+    /// Session document, in place of the account's default shell
+    #[arg(long, value_name = "NAME")]
+    pub(crate) document: Option<String>,
+    /// Parameter of the document
+    #[arg(long = "parameter", value_name = "KEY=VALUE", requires = "document")]
+    pub(crate) parameters: Vec<Parameter>,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+/// Carry local connections to a machine, or to a host it can reach
+///
+/// Ctrl-C ends it, with exit code 0.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ForwardArgs {
+    /// Instance id (i-..., mi-...) or container (ecs:CLUSTER_TASKID_RUNTIMEID)
+    #[arg(required_unless_present = "attach")]
+    pub(crate) target: Option<String>,
+    /// Where to listen and where to lead, as in ssh: [bind:]port:host:hostport; port:hostport or port for the machine itself
+    ///
+    /// May be repeated: each one is a session of its own. Local port 0 takes a free one, which is printed.
+    #[arg(short = 'L', value_name = "SPEC", required = true)]
+    pub(crate) specs: Vec<ForwardSpec>,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+    #[command(flatten)]
+    pub(crate) channel: ChannelArgs,
+}
+
+/// Carry ssh: for `ProxyCommand ssm proxy %h %p`
+///
+/// stdin goes to the port, what comes back goes to stdout, byte for byte.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ProxyArgs {
+    /// [USER@]TARGET or TARGET:PORT, where TARGET is an instance id or a container
+    #[arg(required_unless_present = "attach")]
+    pub(crate) target: Option<String>,
+    /// Port on the machine [default: 22]
+    pub(crate) port: Option<u16>,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+    #[command(flatten)]
+    pub(crate) channel: ChannelArgs,
+}
+
+/// Be the session-manager-plugin: what the AWS CLI starts
+///
+/// A copy of or a link to this program under the name session-manager-plugin behaves the same.
+#[derive(Debug, ClapArgs)]
+#[command(disable_help_flag = true)]
+pub(crate) struct PluginArgs {
+    /// As the AWS CLI writes them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) args: Vec<OsString>,
+}
+
+/// Serve Session Manager on 127.0.0.1, with this machine behind it
+///
+/// For trying things out and for tests, without an AWS account. Ctrl-C ends it.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct LoopbackArgs {
+    #[command(flatten)]
+    pub(crate) agent: AgentArgs,
+}
+
+/// See it work, without an AWS account
+///
+/// Opens a shell on this machine through the whole stack. Without a terminal, shows a command, a tunnel and its rates.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DemoArgs {
+    #[command(flatten)]
+    pub(crate) agent: AgentArgs,
+}
+
+/// Who asks, where, and why.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub(crate) struct ConnectionArgs {
+    /// Profile of the AWS configuration files
+    #[arg(long)]
+    pub(crate) profile: Option<String>,
+    /// AWS region
+    #[arg(long)]
+    pub(crate) region: Option<String>,
+    /// URL of the Systems Manager API
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint_url: Option<String>,
+    /// Why, for the session history
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// Use the session in the environment variable SSM_ATTACH in place of starting one: a StartSession answer as JSON
+    #[arg(long, conflicts_with_all = ["profile", "region", "endpoint_url", "reason"])]
+    pub(crate) attach: bool,
+}
+
+/// Knobs of the data channel.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub(crate) struct ChannelArgs {
+    /// Bytes in a data message, 1024 to 32768; every agent and gateway takes 1024
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1024..=32768))]
+    pub(crate) payload_size: Option<u16>,
+    /// Data messages a second, or off; the service cuts who sends more than about 1000 [default: 900]
+    #[arg(long, value_name = "MESSAGES|off")]
+    pub(crate) pacing: Option<PacingArg>,
+}
+
+#[derive(Debug, Clone, Copy, Default, ClapArgs)]
+pub(crate) struct AgentArgs {
+    /// How the agent behaves
+    #[arg(long, value_enum, default_value_t = AgentProfile::Fast)]
+    pub(crate) profile: AgentProfile,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum AgentProfile {
+    /// As fast as this machine
+    #[default]
+    Fast,
+    /// As AWS's agent: 1024 bytes, a pause, 1024 bytes
+    Aws,
+}
+
+impl std::fmt::Display for AgentProfile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Fast => "fast",
+            Self::Aws => "aws",
+        })
+    }
+}
+
+/// `KEY=VALUE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Parameter {
+    pub(crate) key: String,
+    pub(crate) value: String,
+}
+
+impl FromStr for Parameter {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok(Self { key: key.into(), value: value.into() }),
+            _ => Err("a parameter is written KEY=VALUE"),
+        }
+    }
+}
+
+/// A limit on data messages, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PacingArg {
+    PerSecond(u32),
+    Off,
+}
+
+impl FromStr for PacingArg {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match (text, text.parse()) {
+            ("off", _) => Ok(Self::Off),
+            (_, Ok(rate @ 1..=1_000_000)) => Ok(Self::PerSecond(rate)),
+            _ => Err("pacing is a number of messages a second from 1 to 1000000, or off"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn several_forwards_are_taken() {
+        let Ok(Args { command: Command::Forward(args), .. }) = parse(
+            "ssm forward i-0123456789abcdef0 -L 5432:db:5432 -L 0:80 --payload-size 32768 --pacing off",
+        ) else {
+            panic!("not read as a forward");
+        };
+        assert_eq!(args.specs.len(), 2);
+        assert_eq!(args.channel.payload_size, Some(32_768));
+        assert_eq!(args.channel.pacing, Some(PacingArg::Off));
+    }
+
+    #[test]
+    fn the_plugin_takes_its_arguments_as_they_are() {
+        let Ok(Args { command: Command::Plugin(args), .. }) =
+            parse("ssm plugin {} eu-west-1 StartSession  {\"Target\":\"i-1\"} https://h")
+        else {
+            panic!("not read as the plugin");
+        };
+        assert_eq!(args.args.len(), 6);
+        assert_eq!(args.args[3], "");
+        let Ok(Args { command: Command::Plugin(args), .. }) = parse("ssm plugin --version") else {
+            panic!("not read as the plugin");
+        };
+        assert_eq!(args.args, ["--version"]);
+    }
+
+    #[test]
+    fn a_target_is_needed_unless_a_session_is_given() {
+        assert!(parse("ssm forward -L 80").is_err());
+        assert!(parse("ssm forward --attach -L 80").is_ok());
+        assert!(parse("ssm forward --attach --region eu-west-1 -L 80").is_err());
+    }
+
+    #[test]
+    fn knobs_out_of_range_are_refused() {
+        for wrong in ["--payload-size 1023", "--payload-size 32769", "--pacing 0", "--pacing fast"] {
+            assert!(parse(&format!("ssm proxy i-0123456789abcdef0 {wrong}")).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_is_split_at_its_first_equals_sign() {
+        let parameter: Parameter = "command=a=b".parse().unwrap();
+        assert_eq!((parameter.key.as_str(), parameter.value.as_str()), ("command", "a=b"));
+        assert!("=b".parse::<Parameter>().is_err());
+        assert!("command".parse::<Parameter>().is_err());
+    }
+}

@@ -1,0 +1,59 @@
+//! `ssm loopback`
+
+use std::process::ExitCode;
+
+use crate::args::LoopbackArgs;
+use crate::error::Error;
+
+/// Runs the command.
+#[cfg(feature = "demo")]
+pub(crate) async fn run(args: &LoopbackArgs) -> Result<ExitCode, Error> {
+    use ssm_loopback::{Config, Loopback};
+
+    use crate::process::Signals;
+
+    let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
+    let config = Config { profile: args.agent.profile.into(), ..Config::default() };
+    let loopback = Loopback::start(config).await.map_err(Error::local("cannot start the loopback"))?;
+    // The keys open this machine to whoever has them, so nobody else may learn them; this user may, here and only here.
+    eprint!("{}", example(&loopback, args));
+    signals.next().await;
+    loopback.shutdown().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(feature = "demo")]
+fn example(loopback: &ssm_loopback::Loopback, args: &LoopbackArgs) -> String {
+    format!(
+        "Session Manager on {url} (profile {profile}). Its machine is this one. Ctrl-C ends it.\n\
+         \n\
+         export AWS_ENDPOINT_URL={url}\n\
+         export AWS_ACCESS_KEY_ID={access_key}\n\
+         export AWS_SECRET_ACCESS_KEY={secret_key}\n\
+         export AWS_REGION={region}\n\
+         ssm shell {target}\n",
+        url = loopback.endpoint_url(),
+        profile = args.agent.profile,
+        access_key = loopback.access_key(),
+        secret_key = loopback.secret_key().expose(),
+        region = loopback.region(),
+        target = loopback.target(),
+    )
+}
+
+#[cfg(feature = "demo")]
+impl From<crate::args::AgentProfile> for ssm_loopback::Profile {
+    fn from(profile: crate::args::AgentProfile) -> Self {
+        match profile {
+            crate::args::AgentProfile::Fast => Self::Fast,
+            crate::args::AgentProfile::Aws => Self::Aws,
+        }
+    }
+}
+
+/// Says that this build cannot.
+#[cfg(not(feature = "demo"))]
+#[expect(clippy::unused_async, reason = "the other one waits")]
+pub(crate) async fn run(_: &LoopbackArgs) -> Result<ExitCode, Error> {
+    Err(Error::NeedsDemo("ssm loopback"))
+}

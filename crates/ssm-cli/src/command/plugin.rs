@@ -1,0 +1,191 @@
+//! `ssm plugin`, and this program under the name `session-manager-plugin`: what the AWS CLI starts.
+//!
+//! The AWS CLI has started the session; its answer comes in an environment variable or in the arguments. Wrappers look for the
+//! sentences printed here, so they are those of AWS's plugin and go to stdout as they do there. So is the exit code: 0 whatever
+//! happened (plugin `main.go`), unless [`EXIT_CODES_VARIABLE`] asks for real ones.
+
+mod arguments;
+mod banner;
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+use ssm_portfwd::{Forwarder, ListenAddr};
+use ssm_session::{ChannelConfig, CloseReason, Config, Event, PortMode, Ready, Session, SessionKind};
+use ssm_shell::Io;
+
+use self::arguments::{Arguments, Request};
+use self::banner::Banner;
+use crate::command::{end, shell};
+use crate::control::Control;
+use crate::error::Error;
+use crate::options;
+use crate::output::complain;
+use crate::process::{Signal, Signals};
+use crate::stdio::{Input, Output};
+
+/// Set to `1`, the exit code tells what happened: the remote code, 255 for a failure, 128 and more for a signal.
+const EXIT_CODES_VARIABLE: &str = "SSM_PLUGIN_EXIT_CODES";
+
+/// Runs the plugin with the arguments behind its name.
+pub(crate) async fn run(words: Vec<OsString>) -> Result<ExitCode, Error> {
+    let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let code = match arguments::read(&words, |name| env::var(name).ok()) {
+        Request::Say(text) => {
+            banner::print(&text);
+            ExitCode::SUCCESS
+        }
+        Request::Version => {
+            banner::print(&format!("{}\n", ChannelConfig::client().version));
+            ExitCode::SUCCESS
+        }
+        Request::Refuse(reason) => failed(&reason),
+        Request::Start(arguments) => match start(*arguments).await {
+            Ok(code) => code,
+            Err(error) => failed(&error.to_string()),
+        },
+    };
+    let real = env::var(EXIT_CODES_VARIABLE).is_ok_and(|value| value == "1");
+    Ok(if real { code } else { ExitCode::SUCCESS })
+}
+
+/// Says that there is no session, where AWS's plugin says it, and also where people look when ssh swallows stdout.
+fn failed(reason: &str) -> ExitCode {
+    banner::print(&format!("Cannot perform start session: {}\n", banner::line(reason)));
+    if !io::stdout().is_terminal() {
+        complain(format_args!("cannot start the session: {reason}"));
+    }
+    ExitCode::from(u8::MAX)
+}
+
+async fn start(arguments: Arguments) -> Result<ExitCode, Error> {
+    let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
+    let control = control(&arguments).await;
+    let banner = Banner::new(arguments.endpoint.session_id.as_str());
+    banner.starting();
+    let mut channel = ChannelConfig::client();
+    channel.reconnect = Some(options::SHELL_RECONNECT);
+    if arguments.is_port {
+        channel.assume_ready = None;
+    }
+    let opening = Session::open(control, arguments.endpoint, Config { channel, ..Config::default() });
+    let mut session = tokio::select! {
+        session = opening => session?,
+        signal = signals.next() => return Ok(left(signal)),
+    };
+    let started = tokio::select! {
+        started = started(&mut session) => started,
+        signal = signals.next() => {
+            end(session).await;
+            return Ok(left(signal));
+        }
+    };
+    let ready = match started {
+        Ok(ready) => ready,
+        Err(reason) => return Ok(banner.ended(&reason)),
+    };
+    match ready.kind {
+        SessionKind::Port(PortMode::Stream) => stream(session, &banner, signals).await,
+        SessionKind::Port(mode) => forward(session, &banner, signals, &ready, mode).await,
+        _ => terminal(session, &banner).await,
+    }
+}
+
+/// What the session is, once it says so. The event that says it is left for whoever drives the session.
+async fn started(session: &mut Session<Control>) -> Result<Ready, CloseReason> {
+    loop {
+        let _ = session.writable().await;
+        if let Some(ready) = session.ready() {
+            return Ok(ready.clone());
+        }
+        if let Event::Closed(reason) = session.next_event().await {
+            return Err(reason);
+        }
+    }
+}
+
+async fn terminal(session: Session<Control>, banner: &Banner) -> Result<ExitCode, Error> {
+    let exit = ssm_shell::run(session, Io::stdio()?, |notice| banner.shell_notice(notice)).await?;
+    banner.ended(&exit.reason);
+    Ok(shell::exit_code(&exit).unwrap_or_else(|_| ExitCode::from(u8::MAX)))
+}
+
+async fn stream(session: Session<Control>, banner: &Banner, mut signals: Signals) -> Result<ExitCode, Error> {
+    let input = Input::stdin().map_err(Error::local("cannot use stdin"))?;
+    let output = Output::stdout().map_err(Error::local("cannot use stdout"))?;
+    let mut signal = None;
+    let shutdown = async { signal = Some(signals.next().await) };
+    let notice = |notice| tracing::info!(?notice, "stream");
+    let reason =
+        ssm_portfwd::stream(session, ssm_portfwd::Config::default(), input, output, notice, shutdown).await;
+    let code = banner.ended(&reason);
+    Ok(signal.map_or(code, left))
+}
+
+async fn forward(
+    session: Session<Control>,
+    banner: &Banner,
+    mut signals: Signals,
+    ready: &Ready,
+    mode: PortMode,
+) -> Result<ExitCode, Error> {
+    let forwarder = match listen(ready) {
+        Ok(forwarder) => forwarder,
+        Err(error) => {
+            end(session).await;
+            return Err(error);
+        }
+    };
+    let mut signal = None;
+    let shutdown = async {
+        signal = Some(signals.next().await);
+        banner.terminating();
+    };
+    let mut accepted = false;
+    let notice = |notice| banner.port_notice(notice, mode, &mut accepted);
+    let reason = forwarder.run(session, ssm_portfwd::Config::default(), notice, shutdown).await?;
+    let code = banner.ended(&reason);
+    Ok(signal.map_or(code, left))
+}
+
+/// Takes the local port that the document names (plugin `portsession.go`, `muxportforwarding.go`).
+fn listen(ready: &Ready) -> Result<Forwarder, Error> {
+    let properties = ready.port.clone().unwrap_or_default();
+    if properties.local_connection_type == "unix" {
+        return Err(Error::Usage("the document asks for a local Unix socket, which is not supported".into()));
+    }
+    let port = match properties.local_port_number.as_str() {
+        "" => 0,
+        text => text.parse().map_err(|_| Error::Usage(format!("localPortNumber {text} is not a port")))?,
+    };
+    Ok(Forwarder::bind(&ListenAddr::Loopback { port })?)
+}
+
+fn left(signal: Signal) -> ExitCode {
+    ExitCode::from(signal.exit_code())
+}
+
+/// Who resumes and ends the session: the account that started it. Without one it runs until its connection is lost.
+#[cfg(feature = "aws")]
+async fn control(arguments: &Arguments) -> Control {
+    let options = ssm_session::AwsOptions {
+        profile: arguments.profile.clone(),
+        region: arguments.region.clone(),
+        endpoint_url: arguments.endpoint_url.clone(),
+    };
+    match ssm_session::AwsControl::load(options).await {
+        Ok(aws) => Control::Handed(aws),
+        Err(error) => {
+            tracing::warn!(%error, "the session cannot be resumed");
+            Control::Attached
+        }
+    }
+}
+
+#[cfg(not(feature = "aws"))]
+#[expect(clippy::unused_async, reason = "the other one waits")]
+async fn control(_: &Arguments) -> Control {
+    Control::Attached
+}

@@ -1,0 +1,100 @@
+//! `ssm shell`
+
+use std::process::ExitCode;
+
+use ssm_session::{CloseReason, StartSession};
+use ssm_shell::{EndedBy, Exit, Io, Notice};
+
+use crate::args::ShellArgs;
+use crate::error::{Error, ending};
+use crate::options::{self, Source};
+use crate::output::{complain, say};
+
+/// Runs the command.
+pub(crate) async fn run(args: &ShellArgs) -> Result<ExitCode, Error> {
+    let request = request(args)?;
+    let mut source = Source::load(&args.connection, "ssm shell").await?;
+    let session = source.open(&request, options::shell_config()).await?;
+    let exit = ssm_shell::run(session, Io::stdio()?, tell).await?;
+    exit_code(&exit)
+}
+
+fn request(args: &ShellArgs) -> Result<StartSession, Error> {
+    let target = options::target(args.target.as_deref())?;
+    let request = match &args.document {
+        Some(document) => StartSession::document(target, document),
+        None => StartSession::shell(target),
+    };
+    let request = args
+        .parameters
+        .iter()
+        .fold(request, |request, parameter| request.parameter(&parameter.key, &parameter.value));
+    Ok(request.reason(args.connection.reason.clone()))
+}
+
+/// Tells the user what happens besides the shell's own output.
+pub(crate) fn tell(notice: Notice) {
+    match notice {
+        Notice::Ready(ready) => {
+            tracing::info!(?ready, "the session has started");
+            if !ready.customer_message.is_empty() {
+                say(&ready.customer_message);
+            }
+        }
+        Notice::Redial { attempt: 0 } => say("the connection was lost; connecting again"),
+        Notice::Resumed => say("connected again"),
+        other => tracing::info!(notice = ?other, "shell"),
+    }
+}
+
+/// The remote exit code where there is one, that of a shell for a signal, and 0 for a normal end.
+pub(crate) fn exit_code(exit: &Exit) -> Result<ExitCode, Error> {
+    let code = match (exit.code, exit.ended_by, &exit.reason) {
+        (Some(code), _, reason) => {
+            if let CloseReason::AgentClosed { detail: Some(_), .. } = reason {
+                complain(ending(reason));
+            }
+            code
+        }
+        (None, EndedBy::Signal(number), _) => BY_SIGNAL + number,
+        (None, EndedBy::InputClosed, _) => BY_SIGNAL + SIGHUP,
+        (None, EndedBy::OutputClosed, _) => BY_SIGNAL + SIGPIPE,
+        (None, _, CloseReason::Terminated | CloseReason::AgentClosed { detail: None, .. }) => 0,
+        (None, _, reason) => return Err(Error::Ended(reason.clone())),
+    };
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
+}
+
+/// What a shell adds to the number of the signal that ended a program.
+const BY_SIGNAL: i32 = 128;
+const SIGHUP: i32 = 1;
+const SIGPIPE: i32 = 13;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(code: Option<i32>, detail: Option<&str>) -> Option<String> {
+        shown(code, detail, EndedBy::Session)
+    }
+
+    fn shown(code: Option<i32>, detail: Option<&str>, ended_by: EndedBy) -> Option<String> {
+        let reason = CloseReason::AgentClosed { exit_code: code, detail: detail.map(Into::into) };
+        let exit = Exit { reason, ended_by, code, bytes_received: 0 };
+        exit_code(&exit).ok().map(|code| format!("{code:?}"))
+    }
+
+    #[test]
+    fn an_end_from_outside_looks_as_for_any_program() {
+        assert_eq!(shown(None, None, EndedBy::Signal(15)), Some(format!("{:?}", ExitCode::from(143))));
+        assert_eq!(shown(None, None, EndedBy::OutputClosed), Some(format!("{:?}", ExitCode::from(141))));
+    }
+
+    #[test]
+    fn the_remote_exit_code_is_ours() {
+        assert_eq!(code(Some(3), None), Some(format!("{:?}", ExitCode::from(3))));
+        assert_eq!(code(None, None), Some(format!("{:?}", ExitCode::SUCCESS)));
+        assert_eq!(code(Some(-1), None), Some(format!("{:?}", ExitCode::from(255))));
+        assert_eq!(code(None, Some("idle for 20 minutes")), None);
+    }
+}

@@ -1,0 +1,130 @@
+//! What the user's options mean: which session, through which account, over which channel.
+
+use std::env;
+use std::time::Duration;
+
+use ssm_resolve::Target;
+use ssm_session::{ChannelConfig, Config, Endpoint, Pacing, Session, StartSession};
+
+use crate::args::{ChannelArgs, ConnectionArgs, PacingArg};
+use crate::control::Control;
+use crate::endpoint;
+use crate::error::Error;
+
+/// Holds a session for `--attach`: its token opens it, so it is never an argument.
+pub(crate) const ATTACH_VARIABLE: &str = "SSM_ATTACH";
+
+/// How long a lost shell is tried to be brought back. Tunnels are for ever.
+pub(crate) const SHELL_RECONNECT: Duration = Duration::from_secs(600);
+
+/// Messages that may go out at once, as a part of a second.
+const BURST_PART: u32 = 9;
+
+/// Where sessions come from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// The API starts them.
+    Api(Control),
+    /// This one was started elsewhere.
+    Attach(Option<Endpoint>),
+}
+
+impl Source {
+    /// Finds the account, or the session in the environment. `command` is for the message of a build that has no account.
+    pub(crate) async fn load(connection: &ConnectionArgs, command: &'static str) -> Result<Self, Error> {
+        if !connection.attach {
+            return api(connection, command).await.map(Self::Api);
+        }
+        let json = env::var(ATTACH_VARIABLE).map_err(|_| {
+            Error::Usage(format!("--attach needs a session in the environment variable {ATTACH_VARIABLE}"))
+        })?;
+        let endpoint = endpoint::parse(&json)
+            .map_err(|error| Error::Usage(format!("{ATTACH_VARIABLE} does not hold a session: {error}")))?;
+        Ok(Self::Attach(Some(endpoint)))
+    }
+
+    /// Opens a session; the one that was started elsewhere once.
+    pub(crate) async fn open(
+        &mut self,
+        request: &StartSession,
+        config: Config,
+    ) -> Result<Session<Control>, Error> {
+        match self {
+            Self::Api(control) => Ok(Session::start(control.clone(), request, config).await?),
+            Self::Attach(endpoint) => match endpoint.take() {
+                Some(endpoint) => Ok(Session::open(Control::Attached, endpoint, config).await?),
+                None => Err(Error::Usage("--attach has one session: give one -L".into())),
+            },
+        }
+    }
+}
+
+#[cfg(feature = "aws")]
+async fn api(connection: &ConnectionArgs, _: &'static str) -> Result<Control, Error> {
+    let options = ssm_session::AwsOptions {
+        profile: connection.profile.clone(),
+        region: connection.region.clone(),
+        endpoint_url: connection.endpoint_url.clone(),
+    };
+    ssm_session::AwsControl::load(options).await.map(Control::Aws).map_err(Error::Account)
+}
+
+#[cfg(not(feature = "aws"))]
+#[expect(clippy::unused_async, reason = "the other one waits")]
+async fn api(_: &ConnectionArgs, command: &'static str) -> Result<Control, Error> {
+    Err(Error::NeedsAws(command))
+}
+
+/// The target as the user wrote it; with `--attach` there may be none, and it does not matter.
+pub(crate) fn target(text: Option<&str>) -> Result<String, Error> {
+    match text {
+        Some(text) => Ok(text.parse::<Target>()?.as_str().into()),
+        None => Ok(String::new()),
+    }
+}
+
+/// The channel of a port session.
+pub(crate) fn port_config(args: &ChannelArgs) -> Config {
+    let mut channel = ChannelConfig::client();
+    // Port sessions begin with a handshake.
+    channel.assume_ready = None;
+    if let Some(size) = args.payload_size {
+        channel.payload_len = size.into();
+    }
+    match args.pacing {
+        Some(PacingArg::Off) => channel.pacing = None,
+        Some(PacingArg::PerSecond(per_second)) => {
+            channel.pacing = Some(Pacing { per_second, burst: (per_second / BURST_PART).max(1) });
+        }
+        None => {}
+    }
+    Config { channel, ..Config::default() }
+}
+
+/// The channel of a terminal.
+pub(crate) fn shell_config() -> Config {
+    let channel = ChannelConfig { reconnect: Some(SHELL_RECONNECT), ..ChannelConfig::client() };
+    Config { channel, ..Config::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knobs_reach_the_channel() {
+        let args = ChannelArgs { payload_size: Some(8192), pacing: Some(PacingArg::PerSecond(450)) };
+        let channel = port_config(&args).channel;
+        assert_eq!(channel.payload_len, 8192);
+        assert_eq!(channel.pacing, Some(Pacing { per_second: 450, burst: 50 }));
+        let off = ChannelArgs { payload_size: None, pacing: Some(PacingArg::Off) };
+        assert_eq!(port_config(&off).channel.pacing, None);
+        assert_eq!(port_config(&ChannelArgs::default()).channel.payload_len, 1024);
+    }
+
+    #[test]
+    fn a_tunnel_waits_for_ever_and_a_shell_for_ten_minutes() {
+        assert_eq!(port_config(&ChannelArgs::default()).channel.reconnect, None);
+        assert_eq!(shell_config().channel.reconnect, Some(Duration::from_secs(600)));
+    }
+}

@@ -1,0 +1,92 @@
+//! What this program says. It says it on stderr: stdout is the user's.
+
+use std::fmt::{self, Display, Write as _};
+use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ssm_shell::NoticeWriter;
+
+/// Longest text shown from elsewhere, in characters.
+const SHOWN_MAX: usize = 4096;
+
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From here on, says only why a command failed.
+pub(crate) fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Says something the user may want to know, in one line.
+pub(crate) fn say(text: impl Display) {
+    if !QUIET.load(Ordering::Relaxed) {
+        complain(text);
+    }
+}
+
+/// Says why something failed, in one line.
+pub(crate) fn complain(text: impl Display) {
+    let line = format!("ssm: {}\n", visible(&text.to_string(), Lines::Joined));
+    // In one write, so that lines of several programs do not mix. Nobody is left to tell when stderr is gone.
+    let _ = NoticeWriter.write_all(line.as_bytes());
+}
+
+/// What becomes of line feeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lines {
+    /// Each becomes a space.
+    Joined,
+    /// They stay.
+    Kept,
+}
+
+/// Text from elsewhere as a terminal can be shown it: characters that could do something are written out, and there is an end
+/// to it.
+pub(crate) fn visible(text: &str, lines: Lines) -> Visible<'_> {
+    Visible { text, lines }
+}
+
+pub(crate) struct Visible<'a> {
+    text: &'a str,
+    lines: Lines,
+}
+
+impl Display for Visible<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for char in self.text.trim_end_matches(['\r', '\n']).chars().take(SHOWN_MAX) {
+            match char {
+                '\n' | '\r' | '\t' if self.lines == Lines::Kept => f.write_char(char)?,
+                '\n' | '\t' => f.write_char(' ')?,
+                _ if char.is_control() || turns_text(char) => write!(f, "{}", char.escape_default())?,
+                _ => f.write_char(char)?,
+            }
+        }
+        if self.text.chars().nth(SHOWN_MAX).is_some() { f.write_str("...") } else { Ok(()) }
+    }
+}
+
+/// Whether a character makes what follows look like something else: marks of writing direction, and those without width.
+fn turns_text(char: char) -> bool {
+    matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_written_out() {
+        let text = "a\x1b[2Jb\u{9b}31mc\u{202e}d\x07";
+        assert_eq!(visible(text, Lines::Joined).to_string(), "a\\u{1b}[2Jb\\u{9b}31mc\\u{202e}d\\u{7}");
+    }
+
+    #[test]
+    fn a_complaint_is_one_line() {
+        assert_eq!(visible("a\nb\tc\n", Lines::Joined).to_string(), "a b c");
+        assert_eq!(visible("a\nb\tc\n", Lines::Kept).to_string(), "a\nb\tc");
+    }
+
+    #[test]
+    fn long_text_is_cut() {
+        assert_eq!(visible(&"x".repeat(100_000), Lines::Joined).to_string().len(), SHOWN_MAX + 3);
+    }
+}
