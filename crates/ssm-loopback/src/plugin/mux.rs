@@ -5,11 +5,12 @@
 //! read or acknowledged.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, IoSlice};
 use std::ops::Bound;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use bytes::{BufMut as _, Bytes};
+use bytes::{Buf as _, BufMut as _, Bytes};
 use ssm_proto::PayloadType;
 use ssm_proto::body::ControlFlag;
 use ssm_smux::{Config, Event, HEADER_LEN, Mux, Side, StreamId};
@@ -18,7 +19,7 @@ use tokio::net::TcpStream;
 use super::Finish;
 use super::destination::{Destination, Dial};
 use super::pace::Pace;
-use super::single::{poll_read, poll_write};
+use super::single::poll_read;
 use crate::config::Profile;
 use crate::wire::Wire;
 
@@ -26,6 +27,8 @@ use crate::wire::Wire;
 const RECEIVE_LIMIT: usize = 4 * 1024 * 1024;
 /// Slices below this are copied when they have to wait, so that they do not keep a whole read buffer.
 const SMALL: usize = 4 * 1024;
+/// Most slices given to one write.
+const SLICES: usize = 64;
 /// Messages before other work has its turn.
 const BATCH: usize = 64;
 
@@ -305,14 +308,9 @@ impl Stream {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> (usize, Outcome) {
         let Connection::Open(socket) = &self.connection else { return (0, Outcome::Live) };
         let mut total = 0;
-        while let Some(data) = self.pending.front_mut() {
-            match poll_write(cx, socket, data) {
-                Poll::Ready(Ok(written)) => {
-                    total += written;
-                    if data.is_empty() {
-                        self.pending.pop_front();
-                    }
-                }
+        while !self.pending.is_empty() {
+            match poll_write_all(cx, socket, &mut self.pending) {
+                Poll::Ready(Ok(written)) => total += written,
                 Poll::Ready(Err(_)) => return (total, Outcome::Closed),
                 Poll::Pending => {
                     self.detach_small();
@@ -335,5 +333,40 @@ impl Stream {
                 *data = Bytes::copy_from_slice(data);
             }
         }
+    }
+}
+
+/// Writes as much as the socket takes with one call, and advances `pending`.
+fn poll_write_all(
+    cx: &mut Context<'_>,
+    stream: &TcpStream,
+    pending: &mut VecDeque<Bytes>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_write_ready(cx))?;
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        for (slice, bytes) in slices.iter_mut().zip(&*pending) {
+            *slice = IoSlice::new(bytes);
+        }
+        match stream.try_write_vectored(&slices[..SLICES.min(pending.len())]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(written) => {
+                advance(pending, written);
+                return Poll::Ready(Ok(written));
+            }
+            Err(error) => return Poll::Ready(Err(error)),
+        }
+    }
+}
+
+fn advance(pending: &mut VecDeque<Bytes>, mut written: usize) {
+    while let Some(first) = pending.front_mut() {
+        let part = written.min(first.len());
+        first.advance(part);
+        written -= part;
+        if !first.is_empty() {
+            return;
+        }
+        pending.pop_front();
     }
 }

@@ -202,11 +202,7 @@ impl SinglePort {
 }
 
 /// Writes as much as the socket takes and advances `data`.
-pub(super) fn poll_write(
-    cx: &mut Context<'_>,
-    stream: &TcpStream,
-    data: &mut Bytes,
-) -> Poll<io::Result<usize>> {
+fn poll_write(cx: &mut Context<'_>, stream: &TcpStream, data: &mut Bytes) -> Poll<io::Result<usize>> {
     loop {
         ready!(stream.poll_write_ready(cx))?;
         match stream.try_write(data) {
