@@ -71,7 +71,12 @@ async fn accept(upgrade: OnUpgrade) -> Option<Socket> {
     let stream = parts.io.into_inner();
     let read = parts.read_buf.to_vec();
     let config = Some(socket_config());
-    Some(WebSocketStream::from_partially_read(stream, read, WebSocketRole::Server, config).await)
+    Some(if read.is_empty() {
+        // Its buffer keeps its size when it is replaced.
+        WebSocketStream::from_raw_socket(stream, WebSocketRole::Server, config).await
+    } else {
+        WebSocketStream::from_partially_read(stream, read, WebSocketRole::Server, config).await
+    })
 }
 
 /// Why the opening frame does not open the channel; follows `Channel <id>: ` in the closing frame.

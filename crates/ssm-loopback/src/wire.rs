@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::Role as WebSocketRole;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
@@ -263,6 +264,10 @@ async fn connect(channel: AgentChannel) -> Result<(Socket, Token), Error> {
     let mut request = channel.url.into_client_request()?;
     request.headers_mut().extend(channel.headers);
     let (socket, _) = client_async_with_config(request, stream, Some(socket_config())).await?;
+    // The gateway says nothing before the opening frame, so nothing is lost with the buffer of the handshake, which keeps the
+    // capacity it grew to only while no frame cut from it is alive: small frames would then take a read each.
+    let stream = socket.into_inner();
+    let socket = Socket::from_raw_socket(stream, WebSocketRole::Client, Some(socket_config())).await;
     Ok((socket, channel.token))
 }
 
