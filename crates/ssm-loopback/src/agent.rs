@@ -203,10 +203,10 @@ fn channel_config(start: &SessionStart, config: &Config) -> ssm_channel::Config 
         // Shells serve clients that write another digest than SHA-256, npm ssm-session for one.
         Profile::Fast if port => {
             channel.strictness = Strictness::Lenient;
-            channel.payload_len = 32 * 1024;
+            channel.payload_len = config.payload_len;
             channel.window_min = channel.window_max;
         }
-        Profile::Fast => channel.payload_len = 32 * 1024,
+        Profile::Fast => channel.payload_len = config.payload_len,
         // AWS's agent never looks at what is unacknowledged until 100,000 messages are (agent config.go).
         Profile::Aws => {
             channel.in_flight_max = 100_000;
