@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +29,38 @@ pub(crate) struct PipeEnd {
     pub(crate) broken: Arc<AtomicBool>,
 }
 
+/// A local connection that was taken and is not carried yet.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) end: LocalEnd,
+    /// The number in notices.
+    pub(crate) number: u64,
+    /// What the program has sent already.
+    pub(crate) early: Bytes,
+    /// What it is told once its destination can be reached: the answer of a proxy. Empty for none.
+    pub(crate) accepted: Bytes,
+    /// What it is told if the destination cannot be reached. Empty for a reset.
+    pub(crate) refused: Bytes,
+}
+
+impl Incoming {
+    /// A connection whose bytes are all its destination's.
+    pub(crate) fn plain(end: LocalEnd, number: u64) -> Self {
+        Self { end, number, early: Bytes::new(), accepted: Bytes::new(), refused: Bytes::new() }
+    }
+
+    /// The destination cannot be reached.
+    pub(crate) fn refuse(mut self) {
+        if self.refused.is_empty() {
+            return self.end.reset();
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        // The socket is new, so the few bytes of the answer fit its buffer.
+        let _ = self.end.as_io().poll_write(&mut cx, &self.refused);
+        let _ = self.end.as_io().poll_shutdown(&mut cx);
+    }
+}
+
 /// Most slices given to one write.
 const SLICES: usize = 64;
 
@@ -43,6 +74,8 @@ pub(crate) struct Connection {
     ready: Arc<ReadyWaker>,
     waker: Waker,
     number: u64,
+    /// What the program sent before the connection was carried.
+    early: Bytes,
     pending: VecDeque<Bytes>,
     pending_len: usize,
     /// How many of the last slices in `pending` may still be parts of a read buffer.
@@ -92,10 +125,12 @@ pub(crate) enum Chunk {
 }
 
 impl Connection {
-    pub(crate) fn new(end: LocalEnd, list: &Arc<ReadyList>, key: u64, number: u64) -> Self {
+    pub(crate) fn new(incoming: Incoming, list: &Arc<ReadyList>, key: u64) -> Self {
+        let Incoming { end, number, early, accepted, .. } = incoming;
         let ready = list.waker(key);
-        Self {
+        let mut connection = Self {
             end,
+            early,
             waker: Waker::from(Arc::clone(&ready)),
             ready,
             number,
@@ -106,7 +141,11 @@ impl Connection {
             output: Output::Open,
             sent: 0,
             received: 0,
+        };
+        if !accepted.is_empty() {
+            connection.enqueue(accepted);
         }
+        connection
     }
 
     /// The number in notices.
@@ -136,6 +175,12 @@ impl Connection {
 
     /// Reads up to `max` bytes behind what `buf` holds.
     pub(crate) fn read(&mut self, buf: &mut MessageBuf, max: usize) -> Chunk {
+        if !self.early.is_empty() {
+            let part = self.early.split_to(max.min(self.early.len()));
+            buf.put_slice(&part);
+            self.sent += part.len() as u64;
+            return Chunk::Data(part.len());
+        }
         let mut cx = Context::from_waker(&self.waker);
         let mut room = buf.spare_mut().limit(max);
         match tokio_util::io::poll_read_buf(self.end.as_io(), &mut cx, &mut room) {
@@ -152,6 +197,10 @@ impl Connection {
     /// Puts received bytes behind those that wait.
     pub(crate) fn push(&mut self, data: Bytes) {
         self.received += data.len() as u64;
+        self.enqueue(data);
+    }
+
+    fn enqueue(&mut self, data: Bytes) {
         self.pending_len += data.len();
         self.pending.push_back(data);
         self.attached += 1;
@@ -234,12 +283,7 @@ impl Connection {
 
     /// Closes so that the program sees a reset, not an end.
     pub(crate) fn reset(self) {
-        match &self.end {
-            // Without it the program would take a failure for an orderly end; if it fails there is nothing better to do.
-            LocalEnd::Tcp(stream) => drop(stream.set_zero_linger()),
-            LocalEnd::Pipe(end) => end.broken.store(true, Ordering::Release),
-            LocalEnd::Other(_) => {}
-        }
+        self.end.reset();
     }
 
     fn advance(&mut self, mut taken: usize) {
@@ -268,11 +312,13 @@ impl Connection {
 }
 
 impl LocalEnd {
-    /// Who is at the other end.
-    pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(stream) => stream.peer_addr().ok(),
-            Self::Pipe(_) | Self::Other(_) => None,
+    /// Closes so that the program sees a reset, not an end.
+    fn reset(self) {
+        match &self {
+            // Without it the program would take a failure for an orderly end; if it fails there is nothing better to do.
+            Self::Tcp(stream) => drop(stream.set_zero_linger()),
+            Self::Pipe(end) => end.broken.store(true, Ordering::Release),
+            Self::Other(_) => {}
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use ssm_session::SessionError;
+
 use crate::ListenAddr;
 
 /// Why a forward could not be set up or went wrong locally.
@@ -16,17 +18,9 @@ pub enum ForwardError {
         /// What the system says.
         source: io::Error,
     },
-    /// The session is not one that carries connections.
-    #[error("the session is no port session")]
-    NotPort,
-    /// A local stream failed.
-    #[error("local {stream} failed: {source}")]
-    Local {
-        /// `input` or `output`.
-        stream: &'static str,
-        /// What the system says.
-        source: io::Error,
-    },
+    /// The first session could not be started.
+    #[error(transparent)]
+    Session(#[from] SessionError),
 }
 
 /// What is wrong with a forward as the user wrote it.

@@ -1,65 +1,66 @@
-//! Local listeners in front of a session.
+//! Local listeners in front of sessions.
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::pin;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use ssm_session::{CloseReason, ControlPlane, Session};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket};
 
-use crate::connection::LocalEnd;
+use crate::connection::{Incoming, LocalEnd};
 use crate::lane::{Config, Lane};
+use crate::lanes::{Ended, LaneSet, Lanes};
+use crate::listener::{Bound, Listener, LocalAddr};
 use crate::{ForwardError, ListenAddr, Notice};
-
-/// Connections the system keeps for us until they are taken.
-const BACKLOG: u32 = 1024;
 
 /// Connections taken in a turn.
 const ACCEPT_BUDGET: usize = 16;
 
-/// Attempts to find a port that is free on both loopback addresses.
-const PAIR_ATTEMPTS: usize = 16;
-
-/// Local addresses that are taken but do not listen yet.
-///
-/// Taking them before the session is started makes a port that is in use an early error; listening only afterwards makes a
-/// connection fail at once, and not hang, while there is no session.
+/// Local addresses whose connections lead to one destination.
 #[derive(Debug)]
 pub struct Forwarder {
-    sockets: Vec<TcpSocket>,
-    addresses: Vec<SocketAddr>,
+    bound: Bound,
+    listen: ListenAddr,
+    numbers: ConnectionNumbers,
+}
+
+/// Numbers connections, from 1, over all forwards that share it.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectionNumbers(Arc<AtomicU64>);
+
+impl ConnectionNumbers {
+    pub(crate) fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
 }
 
 impl Forwarder {
-    /// Takes the addresses of `listen`.
+    /// Takes the addresses of `listen`; TCP ports do not listen yet.
     ///
     /// # Errors
     ///
     /// When one is in use or not an address of this machine.
     pub fn bind(listen: &ListenAddr) -> Result<Self, ForwardError> {
-        let sockets = match listen {
-            ListenAddr::Loopback { port } => bind_loopback(*port),
-            ListenAddr::Address(address) => bind(*address).map(|socket| vec![socket]),
-        };
-        let with_addresses = sockets.and_then(|sockets| {
-            let addresses = sockets.iter().map(TcpSocket::local_addr).collect::<io::Result<_>>()?;
-            Ok(Self { sockets, addresses })
-        });
-        with_addresses.map_err(|source| ForwardError::Bind { listen: *listen, source })
+        Ok(Self { bound: Bound::new(listen)?, listen: listen.clone(), numbers: ConnectionNumbers::default() })
     }
 
-    /// The addresses, with the port the system chose where 0 was asked for.
-    pub fn local_addrs(&self) -> &[SocketAddr] {
-        &self.addresses
+    /// Numbers connections together with other forwards.
+    #[must_use]
+    pub fn numbered_by(mut self, numbers: &ConnectionNumbers) -> Self {
+        self.numbers = numbers.clone();
+        self
     }
 
-    /// Carries connections over `session` until it ends, listening from when it has started. When `shutdown` is ready the session
-    /// is ended, which takes 2 s at most.
-    ///
-    /// `notice` is called from this future and must not block.
+    /// The TCP addresses, with the port the system chose where 0 was asked for; none for a UNIX socket.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.bound.addresses().iter().filter_map(LocalAddr::tcp).collect()
+    }
+
+    /// [`run_lanes`](Self::run_lanes) with one session that is open already, until it ends.
     ///
     /// # Errors
     ///
@@ -71,138 +72,127 @@ impl Forwarder {
         notice: impl FnMut(Notice),
         shutdown: impl Future<Output = ()>,
     ) -> Result<CloseReason, ForwardError> {
-        let mut lane = Lane::new(session, config, notice);
-        let mut sockets = Some(self.sockets);
+        self.run_lanes(Lanes::single(session), config, notice, shutdown).await
+    }
+
+    /// Carries connections over the sessions of `lanes`, listening from when the first has started. When `shutdown` is ready the
+    /// sessions are ended, which takes 2 s at most.
+    ///
+    /// Gives why the last session ended, where no other can be started; a forward that can start sessions goes on until
+    /// `shutdown`. `notice` is called from this future and must not block.
+    ///
+    /// # Errors
+    ///
+    /// When the first session cannot be started, or the addresses cannot be listened on.
+    pub async fn run_lanes<C: ControlPlane>(
+        self,
+        lanes: Lanes<C>,
+        config: Config,
+        mut notice: impl FnMut(Notice),
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<CloseReason, ForwardError> {
+        let addresses = self.bound.addresses().to_vec();
+        let mut lanes = LaneSet::new(lanes, config);
+        let mut bound = Some(self.bound);
         let mut listeners = Vec::new();
         let mut failed = None;
         let mut shutdown = pin!(shutdown);
         let mut shutting_down = false;
-        let reason = poll_fn(|cx| {
+        let ended = poll_fn(|cx| {
             if !shutting_down && shutdown.as_mut().poll(cx).is_ready() {
                 shutting_down = true;
                 listeners.clear();
-                lane.close();
+                lanes.close();
             }
-            let polled = lane.poll(cx);
-            if lane.is_ready()
+            let polled = lanes.poll(cx);
+            std::iter::from_fn(|| lanes.poll_notice()).for_each(&mut notice);
+            if lanes.is_ready()
                 && !shutting_down
-                && let Some(sockets) = sockets.take()
+                && let Some(bound) = bound.take()
             {
-                match sockets.into_iter().map(|socket| socket.listen(BACKLOG)).collect::<io::Result<Vec<_>>>()
-                {
+                match bound.listen() {
                     Ok(listening) => {
                         listeners = listening;
-                        lane.notify(Notice::Listening(self.addresses.clone()));
+                        notice(Notice::Listening(addresses.clone()));
                     }
                     Err(error) => {
                         failed = Some(error);
-                        lane.close();
+                        lanes.close();
                     }
                 }
                 cx.waker().wake_by_ref();
             }
-            if accept(&listeners, &mut lane, cx) {
-                cx.waker().wake_by_ref();
-            }
+            accept(&listeners, &mut lanes, &self.numbers, &mut notice, cx);
             polled
         })
         .await;
-        lane.release(&reason).await;
-        match failed {
-            Some(source) => {
-                let address = self
-                    .addresses
-                    .first()
-                    .copied()
-                    .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-                Err(ForwardError::Bind { listen: ListenAddr::Address(address), source })
-            }
-            None => Ok(reason),
+        drop(listeners);
+        match (failed, ended) {
+            (Some(source), _) => Err(ForwardError::Bind { listen: self.listen, source }),
+            (None, Ended::Session(reason)) => Ok(reason),
+            (None, Ended::NotStarted(error)) => Err(ForwardError::Session(error)),
         }
     }
 }
 
 /// Carries one pair of streams over a session, as an ssh `ProxyCommand` does: `input` to the destination until it ends, and the
-/// destination to `output` until the session ends.
-///
-/// # Errors
-///
-/// None after the session was opened; local failures end the session.
+/// destination to `output` until the session ends. Local failures end the session.
 pub async fn stream<C: ControlPlane>(
     session: Session<C>,
     config: Config,
     input: impl AsyncRead + Send + 'static,
     output: impl AsyncWrite + Send + 'static,
-    notice: impl FnMut(Notice),
+    mut notice: impl FnMut(Notice),
     shutdown: impl Future<Output = ()>,
 ) -> CloseReason {
-    let mut lane = Lane::new(session, config, notice);
-    lane.add(LocalEnd::Other(Box::pin(tokio::io::join(input, output))));
+    let mut lane = Lane::new(session, config);
+    let end = LocalEnd::Other(Box::pin(tokio::io::join(input, output)));
+    lane.add(Incoming::plain(end, 1));
     let mut shutdown = pin!(shutdown);
     let mut shutting_down = false;
-    let reason = poll_fn(|cx| {
+    let reason = poll_fn(|cx: &mut Context<'_>| {
         if !shutting_down && shutdown.as_mut().poll(cx).is_ready() {
             shutting_down = true;
             lane.close();
         }
-        lane.poll(cx)
+        let polled = Pin::new(&mut lane).get_mut().poll(cx);
+        std::iter::from_fn(|| lane.poll_notice()).for_each(&mut notice);
+        polled
     })
     .await;
     lane.release(&reason).await;
     reason
 }
 
-/// Takes new connections; true if any was taken.
-fn accept<C: ControlPlane, N: FnMut(Notice)>(
-    listeners: &[TcpListener],
-    lane: &mut Lane<C, N>,
+/// Takes new connections, as many as a turn allows.
+fn accept<C: ControlPlane>(
+    listeners: &[Listener],
+    lanes: &mut LaneSet<C>,
+    numbers: &ConnectionNumbers,
+    notice: &mut impl FnMut(Notice),
     cx: &mut Context<'_>,
-) -> bool {
-    let mut accepted = 0;
+) {
+    let mut budget = ACCEPT_BUDGET;
     for listener in listeners {
-        while accepted < ACCEPT_BUDGET && lane.can_add() {
-            let Poll::Ready(result) = listener.poll_accept(cx) else { break };
-            match result {
-                Ok((stream, _)) => {
-                    accepted += 1;
-                    if let Err(error) = stream.set_nodelay(true) {
-                        tracing::debug!(%error, "a connection was gone before it was taken");
-                    } else {
-                        lane.add(LocalEnd::Tcp(stream));
-                    }
+        while lanes.can_add() {
+            if budget == 0 {
+                return cx.waker().wake_by_ref();
+            }
+            budget -= 1;
+            match listener.poll_accept(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Ok((end, peer))) => {
+                    let connection = numbers.next();
+                    notice(Notice::Opened { connection, peer });
+                    lanes.add(Incoming::plain(end, connection));
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection was not taken");
-                    accepted += 1;
-                }
+                Poll::Ready(Err(error)) => not_accepted(&error),
             }
         }
     }
-    accepted > 0
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    Ok(socket)
-}
-
-/// Both loopback addresses on the same port, or only IPv4's where there is no IPv6.
-fn bind_loopback(port: u16) -> io::Result<Vec<TcpSocket>> {
-    let mut attempt = 0;
-    loop {
-        attempt += 1;
-        let v4 = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
-        let chosen = v4.local_addr()?.port();
-        match bind(SocketAddr::from((Ipv6Addr::LOCALHOST, chosen))) {
-            Ok(v6) => return Ok(vec![v4, v6]),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                if port != 0 || attempt == PAIR_ATTEMPTS {
-                    return Err(error);
-                }
-            }
-            Err(_no_ipv6) => return Ok(vec![v4]),
-        }
-    }
+/// A connection that was gone before it was taken, or a limit of the system: neither ends a listener.
+pub(crate) fn not_accepted(error: &io::Error) {
+    tracing::warn!(%error, "a connection was not taken");
 }

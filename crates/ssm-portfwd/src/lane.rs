@@ -1,5 +1,6 @@
 //! One session with the connections it carries: the event loop.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,7 +13,7 @@ use ssm_session::{
 use tokio::time::Sleep;
 
 use crate::Notice;
-use crate::connection::LocalEnd;
+use crate::connection::Incoming;
 use crate::mux::MuxCarrier;
 use crate::ready::ReadyList;
 use crate::single::SingleCarrier;
@@ -57,10 +58,10 @@ impl Default for Config {
 }
 
 /// One session, its carrier and its connections.
-pub(crate) struct Lane<C, N> {
+pub(crate) struct Lane<C> {
     session: Session<C>,
     carrier: Carrier,
-    shared: Shared<N>,
+    shared: Shared,
     timer: Pin<Box<Sleep>>,
     /// Why the session ended, while what it brought is still being written.
     ended: Option<(CloseReason, Instant)>,
@@ -69,7 +70,7 @@ pub(crate) struct Lane<C, N> {
 
 enum Carrier {
     /// The session has not said yet what it is.
-    Waiting(Vec<LocalEnd>),
+    Waiting(Vec<Incoming>),
     Mux(Box<MuxCarrier>),
     Single(Box<SingleCarrier>),
 }
@@ -81,31 +82,24 @@ struct Stopped {
 }
 
 /// What every carrier uses.
-pub(crate) struct Shared<N> {
+pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) list: Arc<ReadyList>,
-    notice: N,
-    numbers: u64,
+    notices: VecDeque<Notice>,
 }
 
-impl<N: FnMut(Notice)> Shared<N> {
+impl Shared {
     pub(crate) fn notify(&mut self, notice: Notice) {
-        (self.notice)(notice);
-    }
-
-    /// The number of the next connection.
-    pub(crate) fn number(&mut self) -> u64 {
-        self.numbers += 1;
-        self.numbers
+        self.notices.push_back(notice);
     }
 }
 
-impl<C: ControlPlane, N: FnMut(Notice)> Lane<C, N> {
-    pub(crate) fn new(session: Session<C>, config: Config, notice: N) -> Self {
+impl<C: ControlPlane> Lane<C> {
+    pub(crate) fn new(session: Session<C>, config: Config) -> Self {
         Self {
             session,
             carrier: Carrier::Waiting(Vec::new()),
-            shared: Shared { config, list: Arc::default(), notice, numbers: 0 },
+            shared: Shared { config, list: Arc::default(), notices: VecDeque::new() },
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             ended: None,
             stopped: None,
@@ -128,20 +122,11 @@ impl<C: ControlPlane, N: FnMut(Notice)> Lane<C, N> {
     }
 
     /// Takes a connection. One that comes before the session has started waits.
-    pub(crate) fn add(&mut self, end: LocalEnd) {
+    pub(crate) fn add(&mut self, incoming: Incoming) {
         match &mut self.carrier {
-            Carrier::Waiting(ends) => ends.push(end),
-            Carrier::Mux(mux) => mux.add(&mut self.shared, now(), end),
-            Carrier::Single(single) => single.add(&mut self.shared, end),
-        }
-    }
-
-    /// Whether no connection is open.
-    pub(crate) fn is_idle(&self) -> bool {
-        match &self.carrier {
-            Carrier::Waiting(ends) => ends.is_empty(),
-            Carrier::Mux(mux) => mux.len() == 0,
-            Carrier::Single(single) => single.is_free(),
+            Carrier::Waiting(waiting) => waiting.push(incoming),
+            Carrier::Mux(mux) => mux.add(&mut self.shared, now(), incoming),
+            Carrier::Single(single) => single.add(&self.shared, incoming),
         }
     }
 
@@ -157,8 +142,26 @@ impl<C: ControlPlane, N: FnMut(Notice)> Lane<C, N> {
         }
     }
 
-    pub(crate) fn notify(&mut self, notice: Notice) {
-        self.shared.notify(notice);
+    /// The next thing to tell the user.
+    pub(crate) fn poll_notice(&mut self) -> Option<Notice> {
+        self.shared.notices.pop_front()
+    }
+
+    /// Connections carried or waiting to be.
+    pub(crate) fn load(&self) -> usize {
+        match &self.carrier {
+            Carrier::Waiting(waiting) => waiting.len(),
+            Carrier::Mux(mux) => mux.len(),
+            Carrier::Single(single) => usize::from(!single.is_free()),
+        }
+    }
+
+    /// Connections that were never carried, when the session ended before it started.
+    pub(crate) fn take_waiting(&mut self) -> Vec<Incoming> {
+        match &mut self.carrier {
+            Carrier::Waiting(waiting) => std::mem::take(waiting),
+            Carrier::Mux(_) | Carrier::Single(_) => Vec::new(),
+        }
     }
 
     /// A turn of the loop. Ready when the session is over and what it brought has been written.
@@ -234,8 +237,10 @@ impl<C: ControlPlane, N: FnMut(Notice)> Lane<C, N> {
             tracing::warn!(kind = ?ready.kind, "the document is not one for ports; ending the session");
             return self.session.close();
         };
-        let Carrier::Waiting(ends) = &mut self.carrier else { return };
-        let ends = std::mem::take(ends);
+        if self.is_ready() {
+            return;
+        }
+        let waiting = self.take_waiting();
         self.carrier = match mode {
             PortMode::Mux { keep_alive } => {
                 Carrier::Mux(Box::new(MuxCarrier::new(&self.shared.config, keep_alive, now())))
@@ -245,7 +250,7 @@ impl<C: ControlPlane, N: FnMut(Notice)> Lane<C, N> {
             }
         };
         self.shared.notify(Notice::Ready(ready));
-        ends.into_iter().for_each(|end| self.add(end));
+        waiting.into_iter().for_each(|incoming| self.add(incoming));
     }
 
     /// Stops reading frames while too much waits to be written and nothing of ours needs an acknowledgement.

@@ -1,6 +1,7 @@
 //! Port forwarding over Session Manager: local connections carried by a session to a TCP destination.
 //!
 //! - [`Forwarder`] listens locally, as `ssh -L` does.
+//! - [`Proxy`] listens as a SOCKS5 and HTTP CONNECT proxy, as `ssh -D` does.
 //! - [`Tunnel`] opens connections for a program that wants no local port: each is an `AsyncRead + AsyncWrite`.
 //! - [`stream`] carries one pair of streams, as an ssh `ProxyCommand` does.
 //!
@@ -24,16 +25,23 @@ mod error;
 mod forwarder;
 mod half_close;
 mod lane;
+mod lanes;
+mod listener;
 mod mux;
+mod negotiate;
 mod notice;
+mod proxy;
 mod ready;
 mod single;
 mod spec;
 mod tunnel;
 
 pub use error::{ForwardError, ParseSpecError};
-pub use forwarder::{Forwarder, stream};
+pub use forwarder::{ConnectionNumbers, Forwarder, stream};
 pub use lane::Config;
+pub use lanes::{Lanes, StartLimiter};
+pub use listener::LocalAddr;
 pub use notice::Notice;
+pub use proxy::{Proxy, ProxyConfig};
 pub use spec::{Destination, ForwardSpec, ListenAddr};
 pub use tunnel::{Tunnel, TunnelStream};

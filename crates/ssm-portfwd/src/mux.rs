@@ -9,7 +9,7 @@ use ssm_session::{ControlPlane, PayloadType, Session};
 use ssm_smux::{Event, FrameError, HEADER_LEN, Mux, Side, StreamId};
 
 use crate::Notice;
-use crate::connection::{Chunk, Connection, Input, LocalEnd, Output};
+use crate::connection::{Chunk, Connection, Incoming, Input, Output};
 use crate::half_close::{HalfClosed, LastBytes};
 use crate::lane::{Config, Shared, send};
 
@@ -79,31 +79,28 @@ impl MuxCarrier {
         self.waiting
     }
 
-    pub(crate) fn add<N: FnMut(Notice)>(&mut self, shared: &mut Shared<N>, now: Instant, end: LocalEnd) {
-        let number = shared.number();
-        let peer = end.peer();
+    pub(crate) fn add(&mut self, shared: &mut Shared, now: Instant, incoming: Incoming) {
         let id = match self.mux.open(now) {
             Ok(id) => id,
             Err(error) => {
-                tracing::warn!(%error, "a connection cannot be carried and is reset");
-                return Connection::new(end, &shared.list, u64::MAX, number).reset();
+                tracing::warn!(%error, connection = incoming.number, "a connection cannot be carried");
+                return incoming.refuse();
             }
         };
         let key = key(id);
-        let connection = Connection::new(end, &shared.list, key, number);
-        self.streams.insert(
-            key,
-            Stream {
-                id,
-                connection,
-                last: LastBytes::Outward,
-                queued: true,
-                answered: false,
-                refused: false,
-            },
-        );
+        let connection = Connection::new(incoming, &shared.list, key);
+        self.waiting += connection.pending_len();
+        let stream = Stream {
+            id,
+            connection,
+            last: LastBytes::Outward,
+            queued: true,
+            answered: false,
+            refused: false,
+        };
+        self.streams.insert(key, stream);
         self.readable.push_back(key);
-        shared.notify(Notice::Opened { connection: number, peer });
+        self.dirty.push(key);
     }
 
     /// A payload of the agent.
@@ -134,17 +131,17 @@ impl MuxCarrier {
     }
 
     /// Leaves every connection that is left; those whose destination has not ended are reset.
-    pub(crate) fn leave_all<N: FnMut(Notice)>(&mut self, shared: &mut Shared<N>) {
+    pub(crate) fn leave_all(&mut self, shared: &mut Shared) {
         while let Some((key, stream)) = self.streams.first_key_value() {
             let ended = stream.connection.output == Output::Ended;
             self.remove(shared, *key, if ended { Leave::Close } else { Leave::Reset });
         }
     }
 
-    pub(crate) fn turn<C: ControlPlane, N: FnMut(Notice)>(
+    pub(crate) fn turn<C: ControlPlane>(
         &mut self,
         session: &mut Session<C>,
-        shared: &mut Shared<N>,
+        shared: &mut Shared,
         cx: &mut Context<'_>,
         now: Instant,
     ) {
@@ -169,7 +166,7 @@ impl MuxCarrier {
     }
 
     /// Resets the connection that the most bytes wait for.
-    pub(crate) fn reset_fullest<N: FnMut(Notice)>(&mut self, shared: &mut Shared<N>) {
+    pub(crate) fn reset_fullest(&mut self, shared: &mut Shared) {
         let fullest = self
             .streams
             .iter()
@@ -221,7 +218,7 @@ impl MuxCarrier {
         }
     }
 
-    fn take_woken<N>(&mut self, shared: &Shared<N>) {
+    fn take_woken(&mut self, shared: &Shared) {
         while let Some(key) = shared.list.pop() {
             let Some(stream) = self.streams.get_mut(&key) else { continue };
             stream.connection.taken();
@@ -232,7 +229,7 @@ impl MuxCarrier {
         }
     }
 
-    fn write<N: FnMut(Notice)>(&mut self, shared: &mut Shared<N>, key: u64, now: Instant) {
+    fn write(&mut self, shared: &mut Shared, key: u64, now: Instant) {
         let Some(stream) = self.streams.get_mut(&key) else { return };
         if stream.refused {
             shared.notify(Notice::Refused { connection: stream.connection.number() });
@@ -257,7 +254,7 @@ impl MuxCarrier {
 
     /// Both directions of the destination are over. Closing at once could take unread bytes from the program, so its own end
     /// is awaited, for a while.
-    fn linger<N: FnMut(Notice)>(&mut self, shared: &mut Shared<N>, key: u64, now: Instant) {
+    fn linger(&mut self, shared: &mut Shared, key: u64, now: Instant) {
         let Some(stream) = self.streams.get_mut(&key) else { return };
         match stream.connection.input {
             Input::Ended => return self.remove(shared, key, Leave::Close),
@@ -277,10 +274,10 @@ impl MuxCarrier {
         }
     }
 
-    fn outbound<C: ControlPlane, N: FnMut(Notice)>(
+    fn outbound<C: ControlPlane>(
         &mut self,
         session: &mut Session<C>,
-        shared: &mut Shared<N>,
+        shared: &mut Shared,
         cx: &mut Context<'_>,
         now: Instant,
     ) {
@@ -312,10 +309,10 @@ impl MuxCarrier {
     }
 
     /// Reads one chunk of one connection and sends it. A connection that gave one stands in line again.
-    fn read<C: ControlPlane, N: FnMut(Notice)>(
+    fn read<C: ControlPlane>(
         &mut self,
         session: &mut Session<C>,
-        shared: &mut Shared<N>,
+        shared: &mut Shared,
         key: u64,
         now: Instant,
     ) {
@@ -377,7 +374,7 @@ impl MuxCarrier {
         }
     }
 
-    fn remove<N: FnMut(Notice)>(&mut self, shared: &mut Shared<N>, key: u64, leave: Leave) {
+    fn remove(&mut self, shared: &mut Shared, key: u64, leave: Leave) {
         let Some(stream) = self.streams.remove(&key) else { return };
         self.half_closed.forget(key);
         self.waiting -= stream.connection.pending_len();

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use ssm_session::Ready;
+use crate::{Destination, LocalAddr};
+use ssm_session::{CloseReason, Ready};
 
 /// Something a user may want to know. None of it needs an answer.
 #[derive(Debug, Clone)]
@@ -11,13 +12,20 @@ pub enum Notice {
     /// The session has started.
     Ready(Ready),
     /// Connections are taken here.
-    Listening(Vec<SocketAddr>),
+    Listening(Vec<LocalAddr>),
     /// A local connection was taken.
     Opened {
         /// Its number, from 1.
         connection: u64,
         /// Who connected; `None` for a connection without an address.
         peer: Option<SocketAddr>,
+    },
+    /// A proxy client said where it wants to go.
+    Destination {
+        /// The number of its connection.
+        connection: u64,
+        /// Where to.
+        destination: Destination,
     },
     /// The far side could not connect to the destination; the local connection was reset.
     Refused {
@@ -42,6 +50,16 @@ pub enum Notice {
     Redial {
         /// 0 for the first attempt.
         attempt: u32,
+    },
+    /// A session has ended; its connections were reset. Another one is started when a connection needs it, if one can be.
+    LaneEnded {
+        /// Why.
+        reason: CloseReason,
+    },
+    /// One more session was wanted and could not be started; the others carry on.
+    LaneNotStarted {
+        /// Why.
+        error: String,
     },
     /// The data channel is back; nothing was lost.
     Resumed,

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use ssm_session::{CloseReason, ControlFlag, ControlPlane, PayloadType, PortMode, Session};
 
 use crate::Notice;
-use crate::connection::{Chunk, Connection, Input, LocalEnd, Output};
+use crate::connection::{Chunk, Connection, Incoming, Input, Output};
 use crate::half_close::{HalfClosed, LastBytes};
 use crate::lane::{Config, Shared, send};
 
@@ -65,16 +65,13 @@ impl SingleCarrier {
         if self.session_over { pending } else { pending + self.early_len }
     }
 
-    pub(crate) fn add<N: FnMut(Notice)>(&mut self, shared: &mut Shared<N>, end: LocalEnd) {
-        let number = shared.number();
-        let peer = end.peer();
-        let mut connection = Connection::new(end, &shared.list, KEY, number);
+    pub(crate) fn add(&mut self, shared: &Shared, incoming: Incoming) {
+        let mut connection = Connection::new(incoming, &shared.list, KEY);
         self.early.drain(..).for_each(|bytes| connection.push(bytes));
         self.early_len = 0;
         self.last = LastBytes::Outward;
         connection.wake();
         self.connection = Some(connection);
-        shared.notify(Notice::Opened { connection: number, peer });
     }
 
     /// A payload of the agent.
@@ -112,7 +109,7 @@ impl SingleCarrier {
     }
 
     /// Leaves the connection if it is still there, with a reset unless the destination has ended.
-    pub(crate) fn leave_all<N: FnMut(Notice)>(&mut self, shared: &mut Shared<N>) {
+    pub(crate) fn leave_all(&mut self, shared: &mut Shared) {
         if let Some(connection) = self.connection.take() {
             let (sent, received) = connection.totals();
             let number = connection.number();
@@ -124,10 +121,10 @@ impl SingleCarrier {
         }
     }
 
-    pub(crate) fn turn<C: ControlPlane, N: FnMut(Notice)>(
+    pub(crate) fn turn<C: ControlPlane>(
         &mut self,
         session: &mut Session<C>,
-        shared: &mut Shared<N>,
+        shared: &mut Shared,
         cx: &mut Context<'_>,
         now: Instant,
     ) {
@@ -148,7 +145,7 @@ impl SingleCarrier {
         self.half_closed.deadline()
     }
 
-    fn write<C: ControlPlane, N: FnMut(Notice)>(&mut self, session: &mut Session<C>, shared: &mut Shared<N>) {
+    fn write<C: ControlPlane>(&mut self, session: &mut Session<C>, shared: &mut Shared) {
         let Some(connection) = &mut self.connection else { return };
         match connection.write_pending() {
             Ok(_) if connection.output == Output::Ended => self.finish(session, shared),
@@ -161,10 +158,10 @@ impl SingleCarrier {
         }
     }
 
-    fn outbound<C: ControlPlane, N: FnMut(Notice)>(
+    fn outbound<C: ControlPlane>(
         &mut self,
         session: &mut Session<C>,
-        shared: &mut Shared<N>,
+        shared: &mut Shared,
         cx: &mut Context<'_>,
         now: Instant,
     ) {
@@ -186,12 +183,7 @@ impl SingleCarrier {
     }
 
     /// Reads a chunk and sends it; false when there is none.
-    fn read<C: ControlPlane, N: FnMut(Notice)>(
-        &mut self,
-        session: &mut Session<C>,
-        shared: &mut Shared<N>,
-        now: Instant,
-    ) -> bool {
+    fn read<C: ControlPlane>(&mut self, session: &mut Session<C>, shared: &mut Shared, now: Instant) -> bool {
         let Some(connection) = &mut self.connection else { return false };
         if connection.input != Input::Open || connection.pending_len() > self.stream_limit {
             return false;
@@ -224,11 +216,7 @@ impl SingleCarrier {
     }
 
     /// The connection is over: in stream mode so is the session; otherwise the agent is told to close the destination.
-    fn finish<C: ControlPlane, N: FnMut(Notice)>(
-        &mut self,
-        session: &mut Session<C>,
-        shared: &mut Shared<N>,
-    ) {
+    fn finish<C: ControlPlane>(&mut self, session: &mut Session<C>, shared: &mut Shared) {
         let Some(connection) = self.connection.take() else { return };
         self.half_closed.forget(KEY);
         let number = connection.number();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use ssm_session::StartSession;
@@ -18,7 +19,7 @@ pub struct ForwardSpec {
 }
 
 /// Where to listen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenAddr {
     /// 127.0.0.1, and ::1 where there is one.
     Loopback {
@@ -27,10 +28,12 @@ pub enum ListenAddr {
     },
     /// One address.
     Address(SocketAddr),
+    /// A UNIX socket, for this user alone.
+    Unix(PathBuf),
 }
 
 /// Where connections lead, as the target sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Destination {
     /// A port of the target itself.
     Target {
@@ -60,18 +63,10 @@ impl Destination {
 }
 
 impl ListenAddr {
-    /// The port asked for; 0 for any.
-    pub fn port(&self) -> u16 {
-        match self {
-            Self::Loopback { port } => *port,
-            Self::Address(address) => address.port(),
-        }
-    }
-
     /// Whether only programs on this machine can connect.
     pub fn is_loopback(&self) -> bool {
         match self {
-            Self::Loopback { .. } => true,
+            Self::Loopback { .. } | Self::Unix(_) => true,
             Self::Address(address) => address.ip().is_loopback(),
         }
     }
@@ -151,7 +146,7 @@ fn listen(bind: &str, port: u16) -> Result<ListenAddr, &'static str> {
     })
 }
 
-fn destination(host: &str, port: &str) -> Result<Destination, &'static str> {
+pub(crate) fn destination(host: &str, port: &str) -> Result<Destination, &'static str> {
     let port = remote_port(port)?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':');
     if host.is_empty() {
@@ -171,6 +166,7 @@ impl fmt::Display for ListenAddr {
         match self {
             Self::Loopback { port } => write!(f, "localhost:{port}"),
             Self::Address(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "{}", path.display()),
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::connection::{LocalEnd, PipeEnd};
+use crate::connection::{Incoming, LocalEnd, PipeEnd};
 use crate::lane::{Config, Lane};
 
 /// Bytes in the pipe between a [`TunnelStream`] and the session's task, each way.
@@ -129,10 +129,12 @@ async fn run<C: ControlPlane>(
     mut requests: mpsc::Receiver<PipeEnd>,
     report: watch::Sender<State>,
 ) -> CloseReason {
-    let mut lane = Lane::new(session, config, |notice| tracing::debug!(?notice));
+    let mut lane = Lane::new(session, config);
     let mut open = true;
+    let mut number = 0;
     let reason = poll_fn(|cx| {
         let polled = lane.poll(cx);
+        std::iter::from_fn(|| lane.poll_notice()).for_each(|notice| tracing::debug!(?notice));
         if lane.is_ready() {
             report.send_if_modified(|state| {
                 let starting = matches!(state, State::Starting);
@@ -145,14 +147,15 @@ async fn run<C: ControlPlane>(
         while open && lane.can_add() {
             match requests.poll_recv(cx) {
                 Poll::Ready(Some(end)) => {
-                    lane.add(LocalEnd::Pipe(end));
+                    number += 1;
+                    lane.add(Incoming::plain(LocalEnd::Pipe(end), number));
                     cx.waker().wake_by_ref();
                 }
                 Poll::Ready(None) => open = false,
                 Poll::Pending => break,
             }
         }
-        if !open && lane.is_idle() {
+        if !open && lane.load() == 0 {
             lane.close();
         }
         polled

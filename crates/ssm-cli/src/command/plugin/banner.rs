@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use ssm_portfwd::Notice;
+use ssm_portfwd::{LocalAddr, Notice};
 use ssm_session::{CloseReason, PortMode};
 
 use crate::command::shell;
@@ -81,7 +81,7 @@ impl Banner {
         match notice {
             Notice::Ready(ready) => customer_message(&ready.customer_message),
             Notice::Listening(addrs) => {
-                let port = addrs.first().map_or(0, |addr| addr.port());
+                let port = addrs.first().and_then(LocalAddr::tcp).map_or(0, |addr| addr.port());
                 print(&format!("Port {port} opened for sessionId {id}.\n"));
                 if is_mux {
                     print("Waiting for connections...\n");

@@ -1,0 +1,341 @@
+//! Several sessions behind one entrance: lanes that are opened as connections need them and replaced when they die.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use ssm_session::{CloseReason, ControlPlane, Session, SessionError, StartSession};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::Notice;
+use crate::connection::Incoming;
+use crate::lane::{Config, Lane};
+use crate::ready::{ReadyList, ReadyWaker};
+
+/// Time between two StartSession calls of one [`StartLimiter`].
+const START_INTERVAL: Duration = Duration::from_millis(350);
+
+/// Spaces the `StartSession` calls of everything that shares it: the API throttles callers at about three a second.
+#[derive(Debug, Clone, Default)]
+pub struct StartLimiter(Arc<Mutex<Option<Instant>>>);
+
+impl StartLimiter {
+    /// Waits for this caller's turn. Callers are served in the order in which they came. Cancel safe: a turn that was not
+    /// awaited to the end is not used up.
+    async fn turn(&self) {
+        let mut next = self.0.lock().await;
+        if let Some(at) = *next {
+            tokio::time::sleep_until(at).await;
+        }
+        *next = Some(Instant::now() + START_INTERVAL);
+    }
+}
+
+/// Where the sessions of one destination come from, and how many there may be.
+pub struct Lanes<C> {
+    first: Option<Session<C>>,
+    start: Option<Start<C>>,
+    max: usize,
+}
+
+type Starting<C> = Pin<Box<dyn Future<Output = Result<Session<C>, SessionError>> + Send>>;
+
+type Start<C> = Box<dyn Fn() -> Starting<C> + Send>;
+
+impl<C: ControlPlane> Lanes<C> {
+    /// One session that is open already. There is no other when it ends.
+    pub fn single(session: Session<C>) -> Self {
+        Self { first: Some(session), start: None, max: 1 }
+    }
+}
+
+impl<C: ControlPlane> Lanes<Arc<C>> {
+    /// Up to `max` sessions for `request`, the first at once and the others when every lane has a connection. A lane that ends is
+    /// replaced when a connection needs it.
+    pub fn on_demand(
+        control: Arc<C>,
+        request: StartSession,
+        config: ssm_session::Config,
+        limiter: StartLimiter,
+        max: usize,
+    ) -> Self {
+        let start = move || -> Starting<Arc<C>> {
+            let (control, request) = (Arc::clone(&control), request.clone());
+            let (config, limiter) = (config.clone(), limiter.clone());
+            Box::pin(async move {
+                limiter.turn().await;
+                Session::start(control, &request, config).await
+            })
+        };
+        Self { first: None, start: Some(Box::new(start)), max: max.max(1) }
+    }
+}
+
+impl<C> fmt::Debug for Lanes<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lanes").field("max", &self.max).finish_non_exhaustive()
+    }
+}
+
+/// The lanes of one destination.
+pub(crate) struct LaneSet<C> {
+    start: Option<Start<C>>,
+    max: usize,
+    config: Config,
+    members: Vec<Member<C>>,
+    list: Arc<ReadyList>,
+    keys: u64,
+    notices: VecDeque<Notice>,
+    /// Whether any session ever started: from then on the destination is known to work.
+    worked: bool,
+    closing: bool,
+    /// Why nothing more is to come, while the service is being told.
+    outcome: Option<Ended>,
+}
+
+struct Member<C> {
+    key: u64,
+    state: State<C>,
+    ready: Arc<ReadyWaker>,
+    waker: Waker,
+}
+
+enum State<C> {
+    Starting {
+        starting: Starting<C>,
+        waiting: Vec<Incoming>,
+    },
+    Open(Box<Lane<C>>),
+    /// The session is over; the service is being told.
+    Leaving(Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
+/// What became of a turn.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The last lane has ended, and no other can be started.
+    Session(CloseReason),
+    /// A lane could not be started, and no other is open.
+    NotStarted(SessionError),
+}
+
+impl<C: ControlPlane> LaneSet<C> {
+    pub(crate) fn new(lanes: Lanes<C>, config: Config) -> Self {
+        let mut set = Self {
+            start: lanes.start,
+            max: lanes.max,
+            config,
+            members: Vec::new(),
+            list: Arc::default(),
+            keys: 0,
+            notices: VecDeque::new(),
+            worked: false,
+            closing: false,
+            outcome: None,
+        };
+        match lanes.first {
+            Some(session) => {
+                let lane = Lane::new(session, set.config.clone());
+                set.push(State::Open(Box::new(lane)));
+            }
+            None => set.grow(Vec::new()),
+        }
+        set
+    }
+
+    /// Whether any session has started.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.members.iter().any(|member| matches!(&member.state, State::Open(lane) if lane.is_ready()))
+    }
+
+    /// Whether another connection can be taken.
+    pub(crate) fn can_add(&self) -> bool {
+        !self.closing && (self.can_grow() || self.members.iter().any(|member| member.load().is_some()))
+    }
+
+    /// Connections carried or waiting to be.
+    pub(crate) fn load(&self) -> usize {
+        self.members.iter().filter_map(Member::load).sum()
+    }
+
+    /// Sessions that are open or being opened.
+    pub(crate) fn len(&self) -> usize {
+        self.members.iter().filter(|member| !matches!(member.state, State::Leaving(_))).count()
+    }
+
+    /// Gives a connection to the lane with the least to carry, or to a new one when all have something to carry.
+    pub(crate) fn add(&mut self, incoming: Incoming) {
+        let can_grow = self.can_grow();
+        let least = self
+            .members
+            .iter_mut()
+            .filter_map(|member| Some((member.load()?, member)))
+            .min_by_key(|(load, _)| *load);
+        match least {
+            Some((load, member)) if load == 0 || !can_grow => member.add(incoming),
+            _ if can_grow => self.grow(vec![incoming]),
+            _ => incoming.refuse(),
+        }
+    }
+
+    /// Begins to end every session.
+    pub(crate) fn close(&mut self) {
+        self.closing = true;
+        for member in &mut self.members {
+            if let State::Open(lane) = &mut member.state {
+                lane.close();
+                member.waker.wake_by_ref();
+            }
+        }
+        self.members.retain(|member| !matches!(member.state, State::Starting { .. }));
+    }
+
+    /// The next thing to tell the user.
+    pub(crate) fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    /// A turn of every lane that was woken. Ready when nothing is open any more: after [`close`](Self::close), or when no other lane
+    /// can be started.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        self.list.register(cx.waker());
+        while let Some(key) = self.list.pop() {
+            let Some(index) = self.members.iter().position(|member| member.key == key) else { continue };
+            self.members[index].ready.taken();
+            self.poll_member(index);
+        }
+        if self.closing && self.members.is_empty() {
+            return Poll::Ready(self.outcome.take().unwrap_or(Ended::Session(CloseReason::Terminated)));
+        }
+        Poll::Pending
+    }
+
+    fn poll_member(&mut self, index: usize) {
+        let waker = self.members[index].waker.clone();
+        let mut cx = Context::from_waker(&waker);
+        match &mut self.members[index].state {
+            State::Starting { starting, .. } => {
+                if let Poll::Ready(started) = starting.as_mut().poll(&mut cx) {
+                    self.started(index, started);
+                }
+            }
+            State::Open(lane) => {
+                let polled = lane.poll(&mut cx);
+                self.notices.extend(std::iter::from_fn(|| lane.poll_notice()));
+                self.worked |= lane.is_ready();
+                if let Poll::Ready(reason) = polled {
+                    self.ended(index, reason);
+                }
+            }
+            State::Leaving(leaving) => {
+                if leaving.as_mut().poll(&mut cx).is_ready() {
+                    self.members.swap_remove(index);
+                }
+            }
+        }
+    }
+
+    fn started(&mut self, index: usize, started: Result<Session<C>, SessionError>) {
+        let State::Starting { waiting, .. } = &mut self.members[index].state else { return };
+        let waiting = std::mem::take(waiting);
+        match started {
+            Ok(session) => {
+                let mut lane = Lane::new(session, self.config.clone());
+                waiting.into_iter().for_each(|incoming| lane.add(incoming));
+                self.members[index].state = State::Open(Box::new(lane));
+                self.members[index].waker.wake_by_ref();
+            }
+            Err(error) => {
+                self.members.swap_remove(index);
+                // The connections may still be carried by the lanes there are.
+                waiting.into_iter().for_each(|incoming| self.add_to_open(incoming));
+                if self.len() == 0 && !self.worked {
+                    self.closing = true;
+                    self.outcome = Some(Ended::NotStarted(error));
+                } else {
+                    self.notices.push_back(Notice::LaneNotStarted { error: error.to_string() });
+                }
+            }
+        }
+    }
+
+    /// Gives a connection to a lane there is, or refuses it.
+    fn add_to_open(&mut self, incoming: Incoming) {
+        let open = self.members.iter_mut().filter_map(|member| Some((member.load()?, member)));
+        match open.min_by_key(|(load, _)| *load) {
+            Some((_, member)) => member.add(incoming),
+            None => {
+                self.notices.push_back(Notice::Refused { connection: incoming.number });
+                incoming.refuse();
+            }
+        }
+    }
+
+    fn ended(&mut self, index: usize, reason: CloseReason) {
+        let leaving: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async {});
+        let member = &mut self.members[index];
+        let State::Open(mut lane) = std::mem::replace(&mut member.state, State::Leaving(leaving)) else {
+            return;
+        };
+        for incoming in lane.take_waiting() {
+            self.notices.push_back(Notice::Refused { connection: incoming.number });
+            incoming.refuse();
+        }
+        let told = reason.clone();
+        member.state = State::Leaving(Box::pin(async move { lane.release(&told).await }));
+        member.waker.wake_by_ref();
+        if self.closing {
+            return;
+        }
+        self.notices.push_back(Notice::LaneEnded { reason: reason.clone() });
+        if self.len() == 0 && (self.start.is_none() || !self.worked) {
+            self.closing = true;
+            self.outcome = Some(Ended::Session(reason));
+        }
+    }
+
+    fn can_grow(&self) -> bool {
+        self.start.is_some() && !self.closing && self.len() < self.max
+    }
+
+    fn grow(&mut self, waiting: Vec<Incoming>) {
+        if let Some(start) = &self.start {
+            let starting = start();
+            self.push(State::Starting { starting, waiting });
+        }
+    }
+
+    fn push(&mut self, state: State<C>) {
+        self.keys += 1;
+        let ready = self.list.waker(self.keys);
+        let waker = Waker::from(Arc::clone(&ready));
+        waker.wake_by_ref();
+        self.members.push(Member { key: self.keys, state, ready, waker });
+    }
+}
+
+impl<C: ControlPlane> Member<C> {
+    /// How many connections it has, if it can take another one.
+    fn load(&self) -> Option<usize> {
+        match &self.state {
+            State::Starting { waiting, .. } => Some(waiting.len()),
+            State::Open(lane) if !lane.is_ready() || lane.can_add() => Some(lane.load()),
+            State::Open(_) | State::Leaving(_) => None,
+        }
+    }
+
+    fn add(&mut self, incoming: Incoming) {
+        match &mut self.state {
+            State::Starting { waiting, .. } => waiting.push(incoming),
+            State::Open(lane) => {
+                lane.add(incoming);
+                self.waker.wake_by_ref();
+            }
+            State::Leaving(_) => incoming.refuse(),
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! SOCKS5 and HTTP CONNECT on one port, with sessions for each destination on demand.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use ssm_session::ControlPlane;
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+use crate::connection::{Incoming, LocalEnd};
+use crate::forwarder::{ConnectionNumbers, not_accepted};
+use crate::lane::{Config, now};
+use crate::lanes::{Ended, LaneSet, Lanes, StartLimiter};
+use crate::listener::{Bound, Listener, LocalAddr};
+use crate::negotiate::{NegotiateError, Request, negotiate};
+use crate::ready::{ReadyList, ReadyWaker};
+use crate::{Destination, ForwardError, ListenAddr, Notice};
+
+/// How long a client may take to say where it wants to go.
+const NEGOTIATE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Clients that may be saying so at a time.
+const NEGOTIATIONS_MAX: usize = 256;
+
+/// Where the sessions of a [`Proxy`] come from, and how many there may be.
+#[derive(Debug, Clone)]
+pub struct ProxyConfig {
+    /// The node through which destinations are reached.
+    pub target: String,
+    /// Why, for the session history.
+    pub reason: Option<String>,
+    /// How sessions are driven.
+    pub session: ssm_session::Config,
+    /// Spaces the starts of sessions.
+    pub limiter: StartLimiter,
+    /// Most sessions for one destination. Default 1.
+    pub lanes: usize,
+    /// How long the sessions of a destination without connections are kept. Default 5 min.
+    pub idle: Duration,
+    /// Most destinations at a time; the one that was idle longest gives way. Default 32.
+    pub destinations_max: usize,
+}
+
+impl ProxyConfig {
+    /// The defaults, for this node.
+    pub fn new(target: impl Into<String>) -> Self {
+        Self {
+            target: target.into(),
+            reason: None,
+            session: ssm_session::Config::default(),
+            limiter: StartLimiter::default(),
+            lanes: 1,
+            idle: Duration::from_secs(300),
+            destinations_max: 32,
+        }
+    }
+}
+
+/// A local port that is a SOCKS5 and HTTP CONNECT proxy into the network of a node, as `ssh -D` has it.
+#[derive(Debug)]
+pub struct Proxy {
+    bound: Bound,
+    listen: ListenAddr,
+    numbers: ConnectionNumbers,
+}
+
+impl Proxy {
+    /// Takes the addresses of `listen`.
+    ///
+    /// # Errors
+    ///
+    /// When one is in use or not an address of this machine.
+    pub fn bind(listen: &ListenAddr) -> Result<Self, ForwardError> {
+        Ok(Self { bound: Bound::new(listen)?, listen: listen.clone(), numbers: ConnectionNumbers::default() })
+    }
+
+    /// Numbers connections together with other forwards.
+    #[must_use]
+    pub fn numbered_by(mut self, numbers: &ConnectionNumbers) -> Self {
+        self.numbers = numbers.clone();
+        self
+    }
+
+    /// The TCP addresses, with the port the system chose where 0 was asked for; none for a UNIX socket.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.bound.addresses().iter().filter_map(LocalAddr::tcp).collect()
+    }
+
+    /// Serves until `shutdown` is ready, and then ends all sessions.
+    ///
+    /// # Errors
+    ///
+    /// When the addresses cannot be listened on.
+    pub async fn run<C: ControlPlane>(
+        self,
+        control: Arc<C>,
+        config: ProxyConfig,
+        forward: Config,
+        mut notice: impl FnMut(Notice),
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), ForwardError> {
+        let addresses = self.bound.addresses().to_vec();
+        let listeners =
+            self.bound.listen().map_err(|source| ForwardError::Bind { listen: self.listen, source })?;
+        notice(Notice::Listening(addresses));
+        let mut server = Server {
+            control,
+            config,
+            forward,
+            listeners,
+            negotiations: FuturesUnordered::new(),
+            sites: BTreeMap::new(),
+            keys: 0,
+            list: Arc::default(),
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            numbers: self.numbers,
+            closing: false,
+        };
+        let mut shutdown = pin!(shutdown);
+        poll_fn(|cx| {
+            if !server.closing && shutdown.as_mut().poll(cx).is_ready() {
+                server.close();
+            }
+            server.poll(cx, &mut notice)
+        })
+        .await;
+        Ok(())
+    }
+}
+
+type Negotiation = Pin<Box<dyn Future<Output = (u64, TcpStream, Result<Request, NegotiateError>)> + Send>>;
+
+struct Server<C> {
+    control: Arc<C>,
+    config: ProxyConfig,
+    forward: Config,
+    listeners: Vec<Listener>,
+    negotiations: FuturesUnordered<Negotiation>,
+    sites: BTreeMap<Destination, Site<C>>,
+    keys: u64,
+    list: Arc<ReadyList>,
+    timer: Pin<Box<Sleep>>,
+    numbers: ConnectionNumbers,
+    closing: bool,
+}
+
+/// A destination with its sessions.
+struct Site<C> {
+    key: u64,
+    lanes: LaneSet<Arc<C>>,
+    /// Since when it has no connection.
+    idle_since: Option<Instant>,
+    ready: Arc<ReadyWaker>,
+    waker: Waker,
+    leaving: bool,
+}
+
+impl<C: ControlPlane> Server<C> {
+    fn close(&mut self) {
+        self.closing = true;
+        self.listeners.clear();
+        self.negotiations.clear();
+        self.sites.values_mut().for_each(Site::close);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, notice: &mut impl FnMut(Notice)) -> Poll<()> {
+        self.list.register(cx.waker());
+        self.accept(cx, notice);
+        while let Poll::Ready(Some((number, stream, result))) = self.negotiations.poll_next_unpin(cx) {
+            match result {
+                Ok(request) => self.serve(number, stream, request, notice),
+                Err(error) => {
+                    tracing::info!(%error, connection = number, "a proxy client is not served");
+                    notice(Notice::Closed { connection: number, sent: 0, received: 0 });
+                }
+            }
+        }
+        self.poll_sites(notice);
+        self.expire(cx);
+        if self.closing && self.sites.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn accept(&mut self, cx: &mut Context<'_>, notice: &mut impl FnMut(Notice)) {
+        for listener in &self.listeners {
+            while self.negotiations.len() < NEGOTIATIONS_MAX {
+                match listener.poll_accept(cx) {
+                    Poll::Pending => break,
+                    Poll::Ready(Ok((LocalEnd::Tcp(stream), peer))) => {
+                        let connection = self.numbers.next();
+                        notice(Notice::Opened { connection, peer });
+                        self.negotiations.push(Box::pin(ask(connection, stream)));
+                    }
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(error)) => not_accepted(&error),
+                }
+            }
+        }
+    }
+
+    fn serve(&mut self, number: u64, stream: TcpStream, request: Request, notice: &mut impl FnMut(Notice)) {
+        let Request { destination, early, accepted, refused } = request;
+        let incoming = Incoming { end: LocalEnd::Tcp(stream), number, early, accepted, refused };
+        notice(Notice::Destination { connection: number, destination: destination.clone() });
+        if let Some(site) = self.sites.get_mut(&destination)
+            && !site.leaving
+        {
+            site.idle_since = None;
+            site.lanes.add(incoming);
+            return site.waker.wake_by_ref();
+        }
+        if self.sites.contains_key(&destination) || !self.make_room() {
+            tracing::warn!(%destination, "too many destinations at a time");
+            notice(Notice::Refused { connection: number });
+            return incoming.refuse();
+        }
+        let mut start = destination.request(&self.config.target);
+        start.reason.clone_from(&self.config.reason);
+        let lanes = Lanes::on_demand(
+            Arc::clone(&self.control),
+            start,
+            self.config.session.clone(),
+            self.config.limiter.clone(),
+            self.config.lanes,
+        );
+        self.keys += 1;
+        let ready = self.list.waker(self.keys);
+        let waker = Waker::from(Arc::clone(&ready));
+        let mut lanes = LaneSet::new(lanes, self.forward.clone());
+        lanes.add(incoming);
+        waker.wake_by_ref();
+        let site = Site { key: self.keys, lanes, idle_since: None, ready, waker, leaving: false };
+        self.sites.insert(destination, site);
+    }
+
+    /// Whether another destination fits; the one that was idle longest gives way.
+    fn make_room(&mut self) -> bool {
+        if self.sites.len() < self.config.destinations_max {
+            return true;
+        }
+        let idle = self.sites.values_mut().filter(|site| !site.leaving && site.idle_since.is_some());
+        match idle.min_by_key(|site| site.idle_since) {
+            Some(site) => {
+                site.close();
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn poll_sites(&mut self, notice: &mut impl FnMut(Notice)) {
+        let mut over = Vec::new();
+        while let Some(key) = self.list.pop() {
+            let Some((destination, site)) = self.sites.iter_mut().find(|(_, site)| site.key == key) else {
+                continue;
+            };
+            site.ready.taken();
+            let mut cx = Context::from_waker(&site.waker);
+            let polled = site.lanes.poll(&mut cx);
+            std::iter::from_fn(|| site.lanes.poll_notice()).for_each(&mut *notice);
+            match polled {
+                Poll::Pending if site.lanes.load() == 0 => {
+                    site.idle_since.get_or_insert_with(now);
+                }
+                Poll::Pending => site.idle_since = None,
+                Poll::Ready(ended) => {
+                    if let Ended::NotStarted(error) = ended {
+                        notice(Notice::LaneNotStarted { error: format!("{destination}: {error}") });
+                    }
+                    over.push(destination.clone());
+                }
+            }
+        }
+        for destination in over {
+            self.sites.remove(&destination);
+        }
+    }
+
+    /// Ends the sessions that were idle for long enough, and arms the timer for the next.
+    fn expire(&mut self, cx: &mut Context<'_>) {
+        let idle = self.config.idle;
+        let now = now();
+        for site in self.sites.values_mut() {
+            if !site.leaving
+                && site.idle_since.is_some_and(|since| now.saturating_duration_since(since) >= idle)
+            {
+                site.close();
+            }
+        }
+        let next = self.sites.values().filter(|site| !site.leaving).filter_map(|site| site.idle_since).min();
+        let Some(due) = next.and_then(|since| since.checked_add(idle)) else { return };
+        if self.timer.deadline().into_std() != due {
+            self.timer.as_mut().reset(due.into());
+        }
+        if self.timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+}
+
+impl<C: ControlPlane> Site<C> {
+    fn close(&mut self) {
+        self.leaving = true;
+        self.lanes.close();
+        self.waker.wake_by_ref();
+    }
+}
+
+/// Asks a new client where it wants to go.
+async fn ask(number: u64, mut stream: TcpStream) -> (u64, TcpStream, Result<Request, NegotiateError>) {
+    let result = match tokio::time::timeout(NEGOTIATE_TIMEOUT, negotiate(&mut stream)).await {
+        Ok(result) => result,
+        Err(_elapsed) => Err(NegotiateError::Io(io::ErrorKind::TimedOut.into())),
+    };
+    (number, stream, result)
+}
