@@ -121,8 +121,8 @@ fn a_paused_agent_sends_and_repeats_nothing_until_it_hears_the_client() {
     pair.client.deaf_until = Some(pair.now + SECOND / 10);
     pair.output(Role::Agent, b"lost");
     pause(&mut pair, Role::Agent);
-    pair.output(Role::Agent, b"held");
     pair.agent.sent.clear();
+    pair.output(Role::Agent, b"held");
     pair.run_for(20 * SECOND);
     assert!(pair.agent.sent.is_empty());
     pair.output(Role::Client, b"any message");

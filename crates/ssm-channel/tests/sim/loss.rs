@@ -91,9 +91,7 @@ fn a_jump_of_the_delay_repeats_a_few_messages_only() {
     let mut pair = Pair::connected(config, Config::agent("i-0", shell(Handshake::Required))).started();
     let bulk = |pair: &mut Pair, count: u32| {
         for _ in 0..count {
-            while !pair.client.channel.can_send() {
-                assert!(pair.step(pair.now + Duration::from_secs(60)));
-            }
+            pair.run_until(|pair| pair.client.channel.can_send());
             pair.output(Role::Client, &[7; 1024]);
             pair.run_for(MS / 4);
         }
@@ -141,9 +139,7 @@ fn every_tenth_frame_may_vanish_in_both_directions() {
     let payload: Vec<u8> = (0..1024_u32).map(|byte| byte as u8).collect();
     let count = 10 * 1024;
     for _ in 0..count {
-        while !pair.client.channel.can_send() {
-            assert!(pair.step(pair.now + Duration::from_secs(60)));
-        }
+        pair.run_until(|pair| pair.client.channel.can_send());
         pair.output(Role::Client, &payload);
     }
     pair.settle();

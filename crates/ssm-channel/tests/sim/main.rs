@@ -21,7 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
 /// Seeds of a normal run.
-const SEEDS: u64 = 4_000;
+const SEEDS: u64 = 3_000;
 
 #[test]
 fn every_seed_delivers_everything_once_and_in_order() {

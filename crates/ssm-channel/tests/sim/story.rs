@@ -139,17 +139,14 @@ impl Story {
 
     fn is_over(&self) -> bool {
         let peers = [&self.pair.client, &self.pair.agent];
-        self.work.iter().all(VecDeque::is_empty)
-            && self.trouble.is_empty()
-            && peers.iter().all(|peer| !peer.ready.is_empty())
-            && peers.iter().all(|peer| peer.inbound.is_complete() && peer.channel.is_drained())
+        self.trouble.is_empty() && !self.waits() && peers.iter().all(|peer| !peer.ready.is_empty())
     }
 
-    /// Whether something is to arrive.
+    /// Whether something is to arrive, or to be acknowledged.
     fn waits(&self) -> bool {
-        !self.work.iter().all(VecDeque::is_empty)
-            || !self.pair.client.inbound.is_complete()
-            || !self.pair.agent.inbound.is_complete()
+        let peers = [&self.pair.client, &self.pair.agent];
+        self.work.iter().any(|work| !work.is_empty())
+            || peers.iter().any(|peer| !peer.inbound.is_complete() || !peer.channel.is_drained())
     }
 
     fn send(&mut self) {
