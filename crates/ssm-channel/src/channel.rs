@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use ssm_proto::body::{
@@ -21,6 +21,7 @@ use crate::pace::Pacer;
 use crate::recv_queue::{RecvQueue, Verdict};
 use crate::rtt::Rtt;
 use crate::send_queue::{SendQueue, Sent};
+use crate::size::SizeDiscovery;
 use crate::timer::{Timer, TimerTable};
 use crate::version;
 use crate::window::Window;
@@ -28,6 +29,9 @@ use crate::{
     ChannelError, CloseReason, Config, Event, Evidence, Handshake, HandshakeError, Ready, Role, SendError,
     SessionKind, Stats, Transmit,
 };
+
+/// How long a size probe is given at least.
+const PROBE_VERDICT: Duration = Duration::from_millis(500);
 
 /// Most acknowledgements that wait for the socket. A message beyond them is not taken, so it comes again.
 const ACKS_MAX: usize = 16_384;
@@ -91,6 +95,7 @@ pub struct Channel {
     rtt: Rtt,
     window: Window,
     pacer: Option<Pacer>,
+    size: SizeDiscovery,
     /// Nothing is sent before this message is acknowledged.
     barrier: Option<i64>,
     paused: bool,
@@ -171,7 +176,6 @@ impl Channel {
     pub fn new(role: Role, config: Arc<Config>, seed: [u8; 32], now: Instant, unix_now: Duration) -> Self {
         let mut rng = ChaCha8Rng::from_seed(seed);
         let client_id = random_id(&mut rng);
-        let largest = 4 * (config.payload_len + ssm_proto::HEADROOM);
         Self {
             role,
             clock: (now, unix_now),
@@ -191,8 +195,9 @@ impl Channel {
             send_queue: SendQueue::default(),
             recv_queue: RecvQueue::new(config.reorder_max, config.reorder_bytes_max),
             rtt: Rtt::new(),
-            window: Window::new(config.window_min.max(largest), config.window_max),
+            window: Window::new(window_min(&config, config.payload_len), config.window_max),
             pacer: config.pacing.map(Pacer::new),
+            size: SizeDiscovery::new(config.payload_len, config.payload_len),
             barrier: None,
             paused: false,
             pause_probe: None,
@@ -299,6 +304,10 @@ impl Channel {
         if self.phase == Phase::Closed {
             return;
         }
+        if self.link == Link::Up {
+            self.size.cut(self.connected_at <= self.last_ack);
+            self.shorten_probe();
+        }
         self.link = Link::Down;
         self.opening = None;
         self.ping = false;
@@ -333,9 +342,15 @@ impl Channel {
         self.handle_retransmit(now);
     }
 
-    /// A buffer for one payload of up to [`Config::payload_len`] bytes, to give to [`send`](Self::send).
+    /// Bytes of payload a data message takes as of now: [`Config::payload_len`], or more once a port session has found that it
+    /// can be.
+    pub fn payload_len(&self) -> usize {
+        self.size.current()
+    }
+
+    /// A buffer for one payload of up to [`payload_len`](Self::payload_len) bytes, to give to [`send`](Self::send).
     pub fn buffer(&mut self) -> MessageBuf {
-        self.slab.take(self.config.payload_len)
+        self.slab.take(self.size.current())
     }
 
     /// Takes back a buffer that was not used.
@@ -371,6 +386,9 @@ impl Channel {
         let disconnects = kind == PayloadType::Flag
             && ControlFlag::decode(payload.payload()) == ControlFlag::DisconnectToPort;
         self.slab.reclaim(&mut payload);
+        if kind == PayloadType::Output {
+            self.probe_size(now, payload.len());
+        }
         let sequence = self.enqueue(now, kind, payload);
         if disconnects {
             self.barrier = Some(sequence);
@@ -447,6 +465,7 @@ impl Channel {
         self.phase == Phase::Running
             && self.barrier.is_none()
             && !self.send_queue.has_unsent()
+            && !self.size.blocks(self.send_queue.next_sequence())
             && self.send_queue.bytes() < self.window.size()
             && self.send_queue.span() < self.config.in_flight_max
             && self.provisional.as_ref().is_none_or(|provisional| provisional.bytes < PROVISIONAL_MAX)
@@ -479,6 +498,7 @@ impl Channel {
             window: self.window.size(),
             in_flight: self.send_queue.bytes(),
             parked: self.recv_queue.parked(),
+            payload_len: self.size.current(),
             resumes: self.connections.saturating_sub(1),
             ..self.stats
         }
@@ -512,6 +532,10 @@ impl Channel {
             }
             Some(Sent::Again(at)) => self.rtt.ambiguous(now.saturating_duration_since(at)),
             None => {}
+        }
+        if self.size.acknowledged(sequence) {
+            self.timers.stop(Timer::Probe);
+            self.window.set_min(window_min(&self.config, self.size.current()));
         }
         if self.barrier == Some(sequence) {
             self.barrier = None;
@@ -647,6 +671,7 @@ impl Channel {
             // between (agent datachannel.go); a flag without effect finds out when that is over.
             let probe = self.enqueue_bytes(now, PayloadType::Flag, &ControlFlag::Ignored.encode());
             self.barrier = Some(probe);
+            self.size = SizeDiscovery::new(self.config.payload_len, self.config.payload_max);
         }
         // What was typed for a terminal is not meant for a port.
         let provisional = self.provisional.take().filter(|_| !port).unwrap_or_default();
@@ -717,6 +742,7 @@ impl Channel {
                 let sequence = self.send_queue.oldest().unwrap_or_default();
                 self.close(CloseReason::Undeliverable { sequence });
             }
+            Timer::Probe => self.shorten_probe(),
             Timer::Terminate => self.close(CloseReason::Terminated),
         }
     }
@@ -771,6 +797,9 @@ impl Channel {
         }
         self.held_until = None;
         let outgoing = self.send_queue.transmit(now, self.window.delivered())?;
+        if self.size.transmitted(outgoing.sequence) {
+            self.timers.set_after(Timer::Probe, now, PROBE_VERDICT.max(2 * self.rtt.timeout(0)));
+        }
         if let Some(pacer) = &mut self.pacer {
             pacer.sent(now);
         }
@@ -785,6 +814,27 @@ impl Channel {
         }
         self.watch_progress(now);
         Some(outgoing.wire)
+    }
+
+    /// Puts a size probe in front of a data message of `len` bytes, when it is time for one.
+    fn probe_size(&mut self, now: Instant, len: usize) {
+        let sequence = self.send_queue.next_sequence();
+        let Some(size) = self.size.sending(len, sequence) else { return };
+        let mut padded = MessageBuf::with_capacity(size);
+        padded.put_slice(&ControlFlag::Ignored.encode());
+        padded.spare_mut().put_bytes(0, size - ControlFlag::Ignored.encode().len());
+        self.enqueue(now, PayloadType::Flag, padded);
+        self.size.probing(sequence, size);
+    }
+
+    /// The size under test is not taken: the probe goes on in its four-byte form, under its own number and id.
+    fn shorten_probe(&mut self) {
+        self.timers.stop(Timer::Probe);
+        let Some(sequence) = self.size.failed() else { return };
+        if let Some(header) = self.send_queue.wire(sequence).and_then(|wire| Header::decode(wire).ok()) {
+            let short = buffer_of(&ControlFlag::Ignored.encode()).finish(header);
+            self.send_queue.replace(sequence, short);
+        }
     }
 
     fn acknowledgement(&mut self, now: Instant, sequence: i64, message_id: MessageId) -> Bytes {
@@ -1013,6 +1063,11 @@ impl Ready {
     fn heeds_terminate_flag(&self) -> bool {
         matches!(self.kind, SessionKind::Port(_)) && version::heeds_terminate_flag(&self.peer_version)
     }
+}
+
+/// The smallest send window: four messages, where those are larger than what is configured.
+fn window_min(config: &Config, payload_len: usize) -> usize {
+    config.window_min.max(4 * (payload_len + ssm_proto::HEADROOM))
 }
 
 fn random_id(rng: &mut ChaCha8Rng) -> MessageId {

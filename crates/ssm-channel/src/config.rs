@@ -25,8 +25,11 @@ pub struct Config {
     pub offer: Option<Offer>,
     /// How strictly received frames are read. Clients verify digests; agents do not, as AWS's does not.
     pub strictness: Strictness,
-    /// Largest payload of a data message, in bytes. Default 1,024, which every agent and gateway accepts.
+    /// Payload of a data message to begin with, in bytes. Default 1,024, which every agent and gateway accepts.
     pub payload_len: usize,
+    /// Largest payload that a port session tries to find out it may send, in bytes. Default 32 KiB for a client. With
+    /// [`payload_len`](Self::payload_len) or less, nothing is tried.
+    pub payload_max: usize,
     /// How fast data messages may go out; `None` for no limit. Default 900 a second with bursts of 100.
     pub pacing: Option<Pacing>,
     /// Lower bound of the send window, in bytes of messages; four messages where those are larger. Default 64 KiB.
@@ -97,6 +100,7 @@ impl Config {
             offer: None,
             strictness: Strictness::Lenient,
             payload_len: 1024,
+            payload_max: 32 * 1024,
             pacing: Some(Pacing { per_second: 900, burst: 100 }),
             window_min: 64 * 1024,
             window_max: 4 * 1024 * 1024,

@@ -68,6 +68,7 @@ mod pace;
 mod recv_queue;
 mod rtt;
 mod send_queue;
+mod size;
 mod stats;
 mod timer;
 mod version;

@@ -84,6 +84,7 @@ pub(crate) enum Sent {
 /// A message to put on the wire.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
+    pub(crate) sequence: i64,
     pub(crate) wire: Bytes,
     /// Whether it was on the wire before.
     pub(crate) again: bool,
@@ -164,7 +165,25 @@ impl SendQueue {
         let (sends, wire) = (slot.sends, slot.wire.clone());
         self.in_flight[level(sends)].push_back((sequence, sends));
         self.drop_acknowledged_prefix_of_lost();
-        Some(Outgoing { wire, again: sends > 1 })
+        Some(Outgoing { sequence, wire, again: sends > 1 })
+    }
+
+    /// The bytes of an unacknowledged message.
+    pub(crate) fn wire(&self, sequence: i64) -> Option<&Bytes> {
+        self.slot(sequence).map(|slot| &slot.wire)
+    }
+
+    /// Puts other bytes under the number of an unacknowledged message, and queues it to be sent again if it was sent.
+    pub(crate) fn replace(&mut self, sequence: i64, wire: Bytes) {
+        let Some(slot) = self.slot_mut(sequence) else { return };
+        let old = std::mem::replace(&mut slot.wire, wire);
+        let new_len = slot.wire.len();
+        let in_flight = slot.state == State::InFlight;
+        self.bytes = self.bytes - old.len() + new_len;
+        if in_flight {
+            self.mark_lost(sequence);
+            self.drop_stale_heads();
+        }
     }
 
     /// Takes an acknowledgement; `None` for a number that is not unacknowledged or was never sent.

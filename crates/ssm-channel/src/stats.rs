@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What a channel has done since it was made. Counters only grow; the last four are as of now.
+/// What a channel has done since it was made. Counters only grow; the last five are as of now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Stream messages sent for the first time.
@@ -39,6 +39,8 @@ pub struct Stats {
     pub window: usize,
     /// Bytes of messages that are unacknowledged.
     pub in_flight: usize,
+    /// Bytes of payload a data message takes.
+    pub payload_len: usize,
     /// Messages that wait behind a gap.
     pub parked: usize,
 }

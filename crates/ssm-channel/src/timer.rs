@@ -19,13 +19,15 @@ pub(crate) enum Timer {
     Reconnect,
     /// The oldest message counts as undeliverable.
     GiveUp,
+    /// The payload size under test counts as not taken.
+    Probe,
     /// The terminate flag counts as heard.
     Terminate,
 }
 
 impl Timer {
     /// Every timer, in the order in which those due together are served.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::KeepAlive,
         Self::Silence,
         Self::AssumeReady,
@@ -33,6 +35,7 @@ impl Timer {
         Self::Redial,
         Self::Reconnect,
         Self::GiveUp,
+        Self::Probe,
         Self::Terminate,
     ];
 }

@@ -64,6 +64,12 @@ impl Window {
         self.resize();
     }
 
+    /// Messages have become larger.
+    pub(crate) fn set_min(&mut self, min: usize) {
+        self.min = min.min(self.max);
+        self.size = self.size.max(self.min);
+    }
+
     /// The connection was replaced: its round-trip time is to be found again.
     pub(crate) fn reconnected(&mut self) {
         self.rtt = None;

@@ -90,6 +90,7 @@ pub(crate) fn port_config(args: &ChannelArgs) -> Config {
     channel.assume_ready = None;
     if let Some(size) = args.payload_size {
         channel.payload_len = size.into();
+        channel.payload_max = size.into();
     }
     match args.pacing {
         Some(PacingArg::Off) => channel.pacing = None,

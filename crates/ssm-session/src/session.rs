@@ -175,9 +175,9 @@ impl<C: ControlPlane> Session<C> {
         self.channel.stats()
     }
 
-    /// Bytes of payload a data message takes.
+    /// Bytes of payload a data message takes as of now; a port session finds out how many it can be.
     pub fn payload_len(&self) -> usize {
-        self.config.channel.payload_len
+        self.channel.payload_len()
     }
 
     /// Whether everything that was sent has been acknowledged.

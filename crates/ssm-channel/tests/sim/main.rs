@@ -14,6 +14,7 @@ mod loss;
 mod model;
 mod pair;
 mod resume;
+mod size;
 mod solo;
 mod story;
 

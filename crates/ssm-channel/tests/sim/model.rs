@@ -20,8 +20,8 @@ impl Model {
 
     /// A payload came out on the other side.
     pub(crate) fn received(&mut self, kind: PayloadType, payload: &[u8]) {
-        // The flags that open and end a port session are the channel's own.
-        if kind == PayloadType::Flag && matches!(payload, [0, 0, 0, 0 | 2]) {
+        // The flags that open and end a port session and try out sizes are the channel's own.
+        if kind == PayloadType::Flag && (payload.starts_with(&[0; 4]) || payload == [0, 0, 0, 2]) {
             return;
         }
         let number = self.delivered;

@@ -155,7 +155,7 @@ impl Pair {
     pub(crate) fn send(&mut self, from: Role, kind: PayloadType, payload: &[u8]) -> bool {
         let now = self.now;
         let channel = &mut self.peer(from).channel;
-        let mut buf = if payload.len() <= channel.config().payload_len {
+        let mut buf = if payload.len() <= channel.payload_len() {
             channel.buffer()
         } else {
             MessageBuf::with_capacity(payload.len())

@@ -227,7 +227,7 @@ impl Story {
         for peer in [&self.pair.client, &self.pair.agent] {
             assert!(peer.closed.is_none(), "{:?} closed: {:?}", peer.role, peer.closed);
             let (stats, config) = (peer.channel.stats(), peer.channel.config());
-            let most = config.window_max + config.payload_len + 8 * 1024;
+            let most = config.window_max + 2 * config.payload_max + 8 * 1024;
             assert!(stats.in_flight <= most, "{:?} holds {} bytes", peer.role, stats.in_flight);
             assert!(stats.parked <= config.reorder_max, "{:?} parks {}", peer.role, stats.parked);
         }

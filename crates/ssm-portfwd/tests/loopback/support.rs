@@ -28,6 +28,7 @@ pub(crate) fn fast() -> ssm_session::Config {
     let mut config = ssm_session::Config::default();
     config.channel.pacing = None;
     config.channel.payload_len = 32 * 1024;
+    config.channel.payload_max = 32 * 1024;
     config
 }
 

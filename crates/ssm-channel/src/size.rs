@@ -1,0 +1,166 @@
+//! How large data messages may be: found out, not guessed.
+//!
+//! In port sessions a flag message with value 0, padded to the size under test, has no effect on the agent, which acknowledges it
+//! (agent `port_basic.go`, `port_mux.go`: four bytes are read and match no flag). A size whose probe is acknowledged is used. One
+//! whose probe is not, or at which the gateway closes the socket, is not tried again; its probe is sent on in a four-byte form
+//! under the same number, so nothing can be lost or doubled.
+
+/// Most messages that may follow a probe before its verdict: they wait behind it at the agent.
+const BEHIND_MAX: i64 = 16;
+
+/// Connections in a row without any acknowledgement that take the size back.
+const USELESS_MAX: u32 = 3;
+
+/// The payload size in use, and the search for a larger one.
+#[derive(Debug)]
+pub(crate) struct SizeDiscovery {
+    /// What every agent and gateway takes.
+    base: usize,
+    /// In use.
+    current: usize,
+    /// Never more than this.
+    limit: usize,
+    /// The first data message, until it is acknowledged: nothing is probed before.
+    first: First,
+    probe: Option<Probe>,
+    /// Connections in a row on which nothing was acknowledged.
+    useless: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum First {
+    Unsent,
+    Sent(i64),
+    Acknowledged,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Probe {
+    sequence: i64,
+    size: usize,
+    sent: bool,
+}
+
+impl SizeDiscovery {
+    /// Starts with `base` and may go up to `limit`, in powers of two.
+    pub(crate) fn new(base: usize, limit: usize) -> Self {
+        Self { base, current: base, limit: limit.max(base), first: First::Unsent, probe: None, useless: 0 }
+    }
+
+    /// The size in use.
+    pub(crate) fn current(&self) -> usize {
+        self.current
+    }
+
+    /// A data message of `len` bytes is about to be sent under `sequence`. Returns the size to probe in front of it, if it is time
+    /// to: bulk data waits, which shows in a message that is as good as full.
+    pub(crate) fn sending(&mut self, len: usize, sequence: i64) -> Option<usize> {
+        if self.first == First::Unsent {
+            self.first = First::Sent(sequence);
+        }
+        let size = self.current * 2;
+        let bulk = len >= self.current - self.current / 16;
+        let due = bulk && self.first == First::Acknowledged && self.probe.is_none() && size <= self.limit;
+        due.then_some(size)
+    }
+
+    /// A probe of `size` was queued under `sequence`.
+    pub(crate) fn probing(&mut self, sequence: i64, size: usize) {
+        self.probe = Some(Probe { sequence, size, sent: false });
+    }
+
+    /// A message was handed to the socket; true if it is the probe, for the first time.
+    pub(crate) fn transmitted(&mut self, sequence: i64) -> bool {
+        match &mut self.probe {
+            Some(probe) if probe.sequence == sequence && !probe.sent => {
+                probe.sent = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A message was acknowledged; true if the size in use has grown by it.
+    pub(crate) fn acknowledged(&mut self, sequence: i64) -> bool {
+        if self.first == First::Sent(sequence) {
+            self.first = First::Acknowledged;
+        }
+        match self.probe {
+            Some(probe) if probe.sequence == sequence => {
+                self.current = probe.size;
+                self.probe = None;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The probe that is on its way has failed. Returns its number; it has to be shortened.
+    pub(crate) fn failed(&mut self) -> Option<i64> {
+        let probe = self.probe.take_if(|probe| probe.sent)?;
+        self.limit = self.current;
+        Some(probe.sequence)
+    }
+
+    /// The connection was lost; `useful` if anything was acknowledged on it. A gateway that does not take a size closes the
+    /// socket, so connections that do not last take the size back to where it began, for good.
+    pub(crate) fn cut(&mut self, useful: bool) {
+        self.useless = if useful { 0 } else { self.useless + 1 };
+        if self.useless == USELESS_MAX {
+            self.current = self.base;
+            self.limit = self.base;
+        }
+    }
+
+    /// Whether the message `sequence` would be one too many behind a probe.
+    pub(crate) fn blocks(&self, sequence: i64) -> bool {
+        self.probe.is_some_and(|probe| sequence - probe.sequence > BEHIND_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn started() -> SizeDiscovery {
+        let mut size = SizeDiscovery::new(1024, 32 * 1024);
+        assert_eq!(size.sending(1024, 5), None, "nothing was acknowledged yet");
+        size.acknowledged(5);
+        size
+    }
+
+    #[test]
+    fn sizes_double_while_bulk_data_waits_and_probes_are_acknowledged() {
+        let mut size = started();
+        assert_eq!(size.sending(10, 6), None, "a keystroke is not bulk");
+        for (sequence, probed) in (6..).zip([2048, 4096, 8192, 16_384, 32_768]) {
+            assert_eq!(size.sending(size.current(), sequence), Some(probed));
+            size.probing(sequence, probed);
+            assert_eq!(size.sending(size.current(), sequence + 1), None, "one probe at a time");
+            assert!(size.acknowledged(sequence));
+            assert_eq!(size.current(), probed);
+        }
+        assert_eq!(size.sending(size.current(), 20), None);
+    }
+
+    #[test]
+    fn a_failed_size_is_not_tried_again() {
+        let mut size = started();
+        size.probing(6, 2048);
+        assert_eq!(size.failed(), None, "it was not sent yet");
+        assert!(size.transmitted(6));
+        assert!(!size.transmitted(6));
+        assert_eq!(size.failed(), Some(6));
+        assert_eq!(size.sending(1024, 7), None);
+        assert!(!size.acknowledged(6), "its short form proves nothing");
+        assert_eq!(size.current(), 1024);
+    }
+
+    #[test]
+    fn few_messages_follow_a_probe() {
+        let mut size = started();
+        size.probing(6, 2048);
+        assert!(!size.blocks(22));
+        assert!(size.blocks(23));
+    }
+}
