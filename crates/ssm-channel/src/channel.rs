@@ -967,6 +967,9 @@ impl Channel {
         self.stats.pauses += 1;
         if !self.paused {
             self.paused = true;
+            if let Some(pacer) = &mut self.pacer {
+                pacer.slow_down(now);
+            }
             self.pause_probe = Some(now + PAUSE_PROBE);
             self.watch_progress(now);
         }

@@ -4,30 +4,56 @@ use std::time::{Duration, Instant};
 
 use crate::Pacing;
 
-/// A token bucket, kept as the time at which the next message would be exactly on schedule.
+/// A token bucket, kept as the time at which the next message would be exactly on schedule. It slows down when the gateway
+/// pauses this side, and comes back to its rate while the gateway does not.
 #[derive(Debug)]
 pub(crate) struct Pacer {
-    interval: Duration,
-    /// How far ahead of schedule a burst may be.
-    tolerance: Duration,
+    pacing: Pacing,
+    /// Messages a second as of now.
+    rate: u32,
     on_schedule: Option<Instant>,
+    /// When the rate was last changed.
+    changed: Option<Instant>,
 }
+
+/// The rate never falls below this share of what is configured.
+const SLOWEST: u32 = 8;
+
+/// How long without a pause before the rate grows by a step.
+const RECOVERY: Duration = Duration::from_secs(10);
 
 impl Pacer {
     pub(crate) fn new(pacing: Pacing) -> Self {
-        let interval = Duration::from_secs(1) / pacing.per_second.max(1);
-        Self { interval, tolerance: interval * pacing.burst.saturating_sub(1), on_schedule: None }
+        let pacing = Pacing { per_second: pacing.per_second.max(1), ..pacing };
+        Self { pacing, rate: pacing.per_second, on_schedule: None, changed: None }
     }
 
     /// When the next message may go; `None` for at once.
     pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
-        let earliest = self.on_schedule?.checked_sub(self.tolerance)?;
+        let tolerance = self.interval() * self.pacing.burst.saturating_sub(1);
+        let earliest = self.on_schedule?.checked_sub(tolerance)?;
         (earliest > now).then_some(earliest)
     }
 
     /// Counts a message that goes out.
     pub(crate) fn sent(&mut self, now: Instant) {
-        self.on_schedule = Some(self.on_schedule.map_or(now, |at| at.max(now)) + self.interval);
+        if self.rate < self.pacing.per_second
+            && self.changed.is_none_or(|at| now.saturating_duration_since(at) >= RECOVERY)
+        {
+            self.rate = (self.rate + self.pacing.per_second.div_ceil(20)).min(self.pacing.per_second);
+            self.changed = Some(now);
+        }
+        self.on_schedule = Some(self.on_schedule.map_or(now, |at| at.max(now)) + self.interval());
+    }
+
+    /// The gateway has paused this side: a quarter less from here on.
+    pub(crate) fn slow_down(&mut self, now: Instant) {
+        self.rate = (self.rate - self.rate / 4).max(self.pacing.per_second.div_ceil(SLOWEST));
+        self.changed = Some(now);
+    }
+
+    fn interval(&self) -> Duration {
+        Duration::from_secs(1) / self.rate
     }
 }
 
@@ -52,5 +78,25 @@ mod tests {
             }
         }
         assert!((1_895..=1_901).contains(&sent), "{sent} messages in 2 s");
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time: only differences matter")]
+    fn pauses_slow_it_down_and_time_without_them_brings_it_back() {
+        let mut pacer = Pacer::new(Pacing { per_second: 800, burst: 1 });
+        let mut now = Instant::now();
+        pacer.slow_down(now);
+        assert_eq!(pacer.rate, 600);
+        for _ in 0..20 {
+            pacer.slow_down(now);
+        }
+        assert_eq!(pacer.rate, 100);
+        pacer.sent(now);
+        assert_eq!(pacer.rate, 100, "not at once");
+        for _ in 0..20 {
+            now += RECOVERY;
+            pacer.sent(now);
+        }
+        assert_eq!(pacer.rate, 800);
     }
 }
