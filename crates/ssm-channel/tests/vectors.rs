@@ -105,8 +105,7 @@ fn our_agent_takes_the_place_of_an_old_agent_but_for_the_mode() {
 
 #[test]
 fn a_session_that_asks_for_encryption_is_refused_cleanly() {
-    let mut replay =
-        Replay::new(Role::Client, SHELL_KMS, Config { version: "1.2.677.0".into(), ..Config::client() });
+    let mut replay = Replay::new(Role::Client, SHELL_KMS, plugin());
     for frame in frames(SHELL_KMS) {
         replay.now = replay.start + frame.at;
         if frame.to() == "client" {
@@ -124,8 +123,7 @@ fn a_session_that_asks_for_encryption_is_refused_cleanly() {
 
 /// Puts our client in the place of the plugin.
 fn as_client(capture: &str, kind: SessionKind) -> Replay {
-    let mut replay =
-        Replay::new(Role::Client, capture, Config { version: "1.2.677.0".into(), ..Config::client() });
+    let mut replay = Replay::new(Role::Client, capture, plugin());
     let opening_flag = i64::from(matches!(kind, SessionKind::Port(_)));
     let mut theirs = Sent::default();
     for frame in frames(capture) {
@@ -332,6 +330,11 @@ impl Sent {
             _ => self.stream.push(message.clone()),
         }
     }
+}
+
+/// Our client as the plugin in the captures, which sends 1,024 bytes at most and tries no more.
+fn plugin() -> Config {
+    Config { version: "1.2.677.0".into(), payload_max: 1024, ..Config::client() }
 }
 
 /// Our agent as the one in the capture: its version, and what it offers.
