@@ -48,6 +48,9 @@ pub(crate) enum Error {
     /// The terminal could not be used.
     #[error(transparent)]
     Shell(#[from] ShellError),
+    /// The session was over before it began.
+    #[error("{}", not_started(.0))]
+    NotStarted(CloseReason),
     /// The session is over, and not because the user wanted it.
     #[error("{}", ending(.0))]
     Ended(CloseReason),
@@ -55,6 +58,7 @@ pub(crate) enum Error {
     #[error("{what}: {source}")]
     Local { what: &'static str, source: io::Error },
     /// What was to be shown did not come out right.
+    #[cfg_attr(not(feature = "demo"), expect(dead_code, reason = "only the demo shows something"))]
     #[error("{0}")]
     Mismatch(String),
 }
@@ -72,6 +76,15 @@ impl Error {
     /// Names what was tried when the system refused it.
     pub(crate) fn local(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Local { what, source }
+    }
+}
+
+fn not_started(reason: &CloseReason) -> String {
+    match reason {
+        CloseReason::ResumeRefused => "the service closed the data channel before the session had started: \
+            the session may be over, or its token was used, wrong or too old"
+            .into(),
+        other => ending(other),
     }
 }
 

@@ -24,7 +24,7 @@ const BURST_PART: u32 = 9;
 #[derive(Debug)]
 pub(crate) enum Source {
     /// The API starts them.
-    Api(Control),
+    Api(Box<Control>),
     /// This one was started elsewhere.
     Attach(Option<Endpoint>),
 }
@@ -33,7 +33,7 @@ impl Source {
     /// Finds the account, or the session in the environment. `command` is for the message of a build that has no account.
     pub(crate) async fn load(connection: &ConnectionArgs, command: &'static str) -> Result<Self, Error> {
         if !connection.attach {
-            return api(connection, command).await.map(Self::Api);
+            return Ok(Self::Api(Box::new(api(connection, command).await?)));
         }
         let json = env::var(ATTACH_VARIABLE).map_err(|_| {
             Error::Usage(format!("--attach needs a session in the environment variable {ATTACH_VARIABLE}"))
@@ -50,7 +50,7 @@ impl Source {
         config: Config,
     ) -> Result<Session<Control>, Error> {
         match self {
-            Self::Api(control) => Ok(Session::start(control.clone(), request, config).await?),
+            Self::Api(control) => Ok(Session::start((**control).clone(), request, config).await?),
             Self::Attach(endpoint) => match endpoint.take() {
                 Some(endpoint) => Ok(Session::open(Control::Attached, endpoint, config).await?),
                 None => Err(Error::Usage("--attach has one session: give one -L".into())),

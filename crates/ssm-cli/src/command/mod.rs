@@ -9,11 +9,12 @@ pub(crate) mod shell;
 
 use std::time::Duration;
 
-use ssm_session::{Config, ControlPlane, Session, StartSession};
+use ssm_session::{CloseReason, Config, ControlPlane, Event, Session, StartSession};
 
 use crate::control::Control;
 use crate::error::Error;
 use crate::options::Source;
+use crate::output::say;
 use crate::process::{Signal, Signals};
 
 /// How long ending may take once the user wants to leave.
@@ -26,8 +27,8 @@ enum Opened {
     Left(Signal),
 }
 
-/// Opens a session unless a signal comes first. A session that is being started then is ended again, as far as that is possible
-/// in two seconds.
+/// Opens a session and waits until it has started, unless a signal comes first. A session that is being opened then is ended
+/// again, as far as that is possible in two seconds.
 async fn open(
     source: &mut Source,
     request: &StartSession,
@@ -35,13 +36,44 @@ async fn open(
     signals: &mut Signals,
 ) -> Result<Opened, Error> {
     let mut opening = std::pin::pin!(source.open(request, config));
-    tokio::select! {
-        session = &mut opening => session.map(|session| Opened::Session(Box::new(session))),
+    let session = tokio::select! {
+        session = &mut opening => session?,
         signal = signals.next() => {
             if let Ok(Ok(session)) = tokio::time::timeout(LEAVE, opening).await {
                 end(session).await;
             }
-            Ok(Opened::Left(signal))
+            return Ok(Opened::Left(signal));
+        }
+    };
+    begin(session, signals).await
+}
+
+/// Waits until a session has started, unless a signal comes first.
+async fn begin(session: Session<Control>, signals: &mut Signals) -> Result<Opened, Error> {
+    let mut session = Box::new(session);
+    tokio::select! {
+        started = started(&mut session) => started.map_err(Error::NotStarted)?,
+        signal = signals.next() => {
+            end(*session).await;
+            return Ok(Opened::Left(signal));
+        }
+    }
+    Ok(Opened::Session(session))
+}
+
+/// Waits until a session has said what it is. The event that says it is left for whoever drives the session.
+async fn started(session: &mut Session<Control>) -> Result<(), CloseReason> {
+    loop {
+        let _ = session.writable().await;
+        if session.ready().is_some() {
+            return Ok(());
+        }
+        match session.next_event().await {
+            Event::Closed(reason) => return Err(reason),
+            Event::Redial { attempt: 1 } => {
+                say("the service does not take the data channel yet; trying again")
+            }
+            _ => {}
         }
     }
 }

@@ -13,12 +13,12 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use ssm_portfwd::{Forwarder, ListenAddr};
-use ssm_session::{ChannelConfig, CloseReason, Config, Event, PortMode, Ready, Session, SessionKind};
+use ssm_session::{ChannelConfig, Config, PortMode, Ready, Session, SessionKind};
 use ssm_shell::Io;
 
 use self::arguments::{Arguments, Request};
 use self::banner::Banner;
-use crate::command::{end, shell};
+use crate::command::{self, Opened, end, shell};
 use crate::control::Control;
 use crate::error::Error;
 use crate::options;
@@ -71,38 +71,21 @@ async fn start(arguments: Arguments) -> Result<ExitCode, Error> {
         channel.assume_ready = None;
     }
     let opening = Session::open(control, arguments.endpoint, Config { channel, ..Config::default() });
-    let mut session = tokio::select! {
+    let session = tokio::select! {
         session = opening => session?,
         signal = signals.next() => return Ok(left(signal)),
     };
-    let started = tokio::select! {
-        started = started(&mut session) => started,
-        signal = signals.next() => {
-            end(session).await;
-            return Ok(left(signal));
-        }
+    let session = match command::begin(session, &mut signals).await {
+        Ok(Opened::Session(session)) => *session,
+        Ok(Opened::Left(signal)) => return Ok(left(signal)),
+        Err(Error::NotStarted(reason)) => return Ok(banner.ended(&reason)),
+        Err(error) => return Err(error),
     };
-    let ready = match started {
-        Ok(ready) => ready,
-        Err(reason) => return Ok(banner.ended(&reason)),
-    };
+    let ready = session.ready().cloned().expect("a session that has begun says what it is");
     match ready.kind {
         SessionKind::Port(PortMode::Stream) => stream(session, &banner, signals).await,
         SessionKind::Port(mode) => forward(session, &banner, signals, &ready, mode).await,
         _ => terminal(session, &banner).await,
-    }
-}
-
-/// What the session is, once it says so. The event that says it is left for whoever drives the session.
-async fn started(session: &mut Session<Control>) -> Result<Ready, CloseReason> {
-    loop {
-        let _ = session.writable().await;
-        if let Some(ready) = session.ready() {
-            return Ok(ready.clone());
-        }
-        if let Event::Closed(reason) = session.next_event().await {
-            return Err(reason);
-        }
     }
 }
 
@@ -150,17 +133,21 @@ async fn forward(
     Ok(signal.map_or(code, left))
 }
 
-/// Takes the local port that the document names (plugin `portsession.go`, `muxportforwarding.go`).
+/// Takes the local port or socket that the document names (plugin `portsession.go`, `muxportforwarding.go`).
 fn listen(ready: &Ready) -> Result<Forwarder, Error> {
     let properties = ready.port.clone().unwrap_or_default();
-    if properties.local_connection_type == "unix" {
-        return Err(Error::Usage("the document asks for a local Unix socket, which is not supported".into()));
-    }
-    let port = match properties.local_port_number.as_str() {
-        "" => 0,
-        text => text.parse().map_err(|_| Error::Usage(format!("localPortNumber {text} is not a port")))?,
+    let listen = if properties.local_connection_type == "unix" {
+        ListenAddr::Unix(properties.local_unix_socket.into())
+    } else {
+        let port = match properties.local_port_number.as_str() {
+            "" => 0,
+            text => {
+                text.parse().map_err(|_| Error::Usage(format!("localPortNumber {text} is not a port")))?
+            }
+        };
+        ListenAddr::Loopback { port }
     };
-    Ok(Forwarder::bind(&ListenAddr::Loopback { port })?)
+    Ok(Forwarder::bind(&listen)?)
 }
 
 fn left(signal: Signal) -> ExitCode {

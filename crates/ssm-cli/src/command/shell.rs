@@ -1,20 +1,34 @@
 //! `ssm shell`
 
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use ssm_session::{CloseReason, StartSession};
+use ssm_session::{CloseReason, SessionKind, StartSession};
 use ssm_shell::{EndedBy, Exit, Io, Notice};
 
 use crate::args::ShellArgs;
+use crate::command::{self, Opened};
 use crate::error::{Error, ending};
 use crate::options::{self, Source};
 use crate::output::{complain, say};
+use crate::process::Signals;
 
 /// Runs the command.
 pub(crate) async fn run(args: &ShellArgs) -> Result<ExitCode, Error> {
     let request = request(args)?;
+    let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
     let mut source = Source::load(&args.connection, "ssm shell").await?;
-    let session = source.open(&request, options::shell_config()).await?;
+    let session = match command::open(&mut source, &request, options::shell_config(), &mut signals).await? {
+        Opened::Session(session) => *session,
+        Opened::Left(signal) => return Ok(ExitCode::from(signal.exit_code())),
+    };
+    // From here on the shell has handlers of its own.
+    drop(signals);
+    let kind = session.ready().map(|ready| ready.kind);
+    let takes_keys = matches!(kind, Some(SessionKind::Shell | SessionKind::InteractiveCommands));
+    if takes_keys && !io::stdin().is_terminal() {
+        say("stdin is not a terminal: what it holds is typed, and at its end Ctrl-D");
+    }
     let exit = ssm_shell::run(session, Io::stdio()?, tell).await?;
     exit_code(&exit)
 }

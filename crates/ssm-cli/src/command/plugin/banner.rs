@@ -81,8 +81,16 @@ impl Banner {
         match notice {
             Notice::Ready(ready) => customer_message(&ready.customer_message),
             Notice::Listening(addrs) => {
-                let port = addrs.first().and_then(LocalAddr::tcp).map_or(0, |addr| addr.port());
-                print(&format!("Port {port} opened for sessionId {id}.\n"));
+                match addrs.first() {
+                    Some(LocalAddr::Unix(path)) => {
+                        let path = path.display().to_string();
+                        print(&format!("Unix socket {} opened for sessionId {id}.\n", line(&path)));
+                    }
+                    Some(LocalAddr::Tcp(addr)) => {
+                        print(&format!("Port {} opened for sessionId {id}.\n", addr.port()));
+                    }
+                    None => {}
+                }
                 if is_mux {
                     print("Waiting for connections...\n");
                 }
@@ -95,7 +103,7 @@ impl Banner {
                 });
             }
             Notice::Refused { .. } => {
-                print("\nConnection to destination port failed, check SSM Agent logs.\n")
+                print("\nConnection to destination port failed, check SSM Agent logs.\n");
             }
             other => tracing::info!(notice = ?other, "forward"),
         }

@@ -1,0 +1,231 @@
+//! What several tests need: programs that are killed when a test ends, however it ends, and a loopback.
+
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use ssm_loopback::{Config, Loopback};
+use ssm_session::{ControlPlane, StartSession};
+use tokio::sync::oneshot;
+
+/// The program under test.
+pub(crate) const SSM: &str = env!("CARGO_BIN_EXE_ssm");
+
+/// Long enough for a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// `ssm` with these arguments, without an AWS account of its own.
+pub(crate) fn ssm(args: &[&str]) -> Command {
+    let mut command = Command::new(SSM);
+    command.args(args);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("AWS_") {
+            command.env_remove(name);
+        }
+    }
+    command.env("AWS_EC2_METADATA_DISABLED", "true").env("AWS_CONFIG_FILE", "/dev/null");
+    command.env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
+    command
+}
+
+/// A running program. Dropping it kills it.
+pub(crate) struct Program {
+    child: Child,
+    stdout: Collected,
+    stderr: Collected,
+}
+
+/// What a program left behind.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+type Collected = (Arc<Mutex<Vec<u8>>>, Option<JoinHandle<()>>);
+
+impl Program {
+    /// Starts it with an empty stdin.
+    pub(crate) fn start(command: &mut Command) -> Self {
+        Self::with_stdin(command, Stdio::null())
+    }
+
+    pub(crate) fn with_stdin(command: &mut Command, stdin: Stdio) -> Self {
+        let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stdout = collect(child.stdout.take().unwrap());
+        let stderr = collect(child.stderr.take().unwrap());
+        Self { child, stdout, stderr }
+    }
+
+    /// Writes to its stdin, which has to be a pipe.
+    pub(crate) fn write(&mut self, text: &str) {
+        self.child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    pub(crate) fn stdout(&self) -> String {
+        text(&self.stdout)
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        text(&self.stderr)
+    }
+
+    /// Waits until `find` finds something in stderr.
+    pub(crate) fn until<T>(&mut self, find: impl Fn(&str) -> Option<T>) -> T {
+        self.wait_for(|program| find(&program.stderr()))
+    }
+
+    /// Waits until `find` finds something.
+    pub(crate) fn wait_for<T>(&mut self, find: impl Fn(&Self) -> Option<T>) -> T {
+        let start = Instant::now();
+        loop {
+            let ended = self.child.try_wait().unwrap().is_some();
+            if let Some(found) = find(self) {
+                return found;
+            }
+            assert!(!ended && start.elapsed() < PATIENCE, "not found: {} {}", self.stdout(), self.stderr());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(mut self) -> Outcome {
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(start.elapsed() < PATIENCE, "still running: {} {}", self.stdout(), self.stderr());
+            thread::sleep(Duration::from_millis(5));
+        };
+        for collected in [&mut self.stdout, &mut self.stderr] {
+            collected.1.take().unwrap().join().unwrap();
+        }
+        Outcome { status, stdout: self.stdout(), stderr: self.stderr() }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn collect(mut pipe: impl Read + Send + 'static) -> Collected {
+    let collected = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&collected);
+    let thread = thread::spawn(move || {
+        let mut buf = [0; 4096];
+        while let Ok(len @ 1..) = pipe.read(&mut buf) {
+            into.lock().unwrap().extend_from_slice(&buf[..len]);
+        }
+    });
+    (collected, Some(thread))
+}
+
+fn text(collected: &Collected) -> String {
+    String::from_utf8_lossy(&collected.0.lock().unwrap()).into_owned()
+}
+
+/// A loopback in this process, for sessions that are handed over.
+pub(crate) struct Handed {
+    asks: tokio::sync::mpsc::UnboundedSender<(StartSession, oneshot::Sender<String>)>,
+    pub(crate) target: String,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Handed {
+    pub(crate) fn start() -> Self {
+        let (asks, mut asked) =
+            tokio::sync::mpsc::unbounded_channel::<(StartSession, oneshot::Sender<String>)>();
+        let (started, target) = std::sync::mpsc::channel();
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let loopback = Loopback::start(Config::default()).await.unwrap();
+                started.send(loopback.target().to_owned()).unwrap();
+                while let Some((request, answer)) = asked.recv().await {
+                    let endpoint = loopback.control().start(&request).await.unwrap();
+                    let json = serde_json::json!({
+                        "SessionId": endpoint.session_id.as_str(),
+                        "StreamUrl": endpoint.stream_url,
+                        "TokenValue": endpoint.token.expose(),
+                    });
+                    answer.send(json.to_string()).unwrap();
+                }
+                loopback.shutdown().await;
+            });
+        });
+        let target = target.recv().unwrap();
+        Self { asks, target, thread: Some(thread) }
+    }
+
+    /// Starts a session on the first machine; its JSON is what StartSession answers.
+    pub(crate) fn session(&self, request: impl FnOnce(&str) -> StartSession) -> String {
+        let (answer, answered) = oneshot::channel();
+        assert!(self.asks.send((request(&self.target), answer)).is_ok());
+        answered.blocking_recv().unwrap()
+    }
+}
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        let (closed, _) = tokio::sync::mpsc::unbounded_channel();
+        drop(std::mem::replace(&mut self.asks, closed));
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// `ssm loopback`, for commands that start their sessions with the AWS SDK.
+pub(crate) struct Served {
+    program: Program,
+    pub(crate) target: String,
+    variables: Vec<(String, String)>,
+}
+
+impl Served {
+    pub(crate) fn start() -> Self {
+        let mut program = Program::start(&mut ssm(&["loopback"]));
+        let example = program.until(|text| text.contains("\nssm shell ").then(|| text.to_owned()));
+        let variables = example.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let target = example.lines().find_map(|line| line.strip_prefix("ssm shell ")).unwrap().to_owned();
+        Self { program, target, variables }
+    }
+
+    /// `ssm` with these arguments and the account of the loopback.
+    pub(crate) fn ssm(&self, args: &[&str]) -> Command {
+        let mut command = ssm(args);
+        command.envs(self.variables.iter().cloned());
+        command
+    }
+
+    pub(crate) fn variable(&self, name: &str) -> &str {
+        &self.variables.iter().find(|(found, _)| found == name).unwrap().1
+    }
+
+    /// Ends it as Ctrl-C does.
+    pub(crate) fn stop(self) -> Outcome {
+        self.program.signal(Signal::INT);
+        self.program.wait()
+    }
+}
+
+/// A port nobody listens on.
+pub(crate) fn closed_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}

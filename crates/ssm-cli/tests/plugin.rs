@@ -1,0 +1,229 @@
+//! The contract between the AWS CLI and its plugin.
+
+#![cfg(feature = "demo")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use rustix::process::Signal;
+use ssm_session::StartSession;
+use tempfile::TempDir;
+
+use common::{Handed, Program, SSM, closed_port, ssm};
+
+const VARIABLE: &str = "AWS_SSM_START_SESSION_RESPONSE_1";
+
+#[test]
+fn the_name_makes_the_plugin() {
+    let folder = TempDir::new().unwrap();
+    let link = folder.path().join("session-manager-plugin");
+    symlink(SSM, &link).unwrap();
+    let outcome = Program::start(&mut Command::new(&link)).wait();
+    assert!(
+        outcome.stdout.starts_with("\nThe Session Manager plugin was installed successfully."),
+        "{outcome:?}"
+    );
+    assert_eq!((outcome.status.code(), outcome.stderr.as_str()), (Some(0), ""));
+    let outcome = Program::start(Command::new(&link).arg("--version")).wait();
+    assert!(is_recent(&outcome.stdout), "{outcome:?}");
+    assert_eq!((outcome.status.code(), outcome.stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn the_version_is_one_that_the_aws_cli_likes() {
+    let outcome = Program::start(&mut ssm(&["plugin", "--version"])).wait();
+    assert!(is_recent(&outcome.stdout), "{outcome:?}");
+}
+
+#[test]
+fn nothing_but_start_session_is_an_operation() {
+    let outcome = plugin(&["{}", "eu-west-1", "StopSession", "", "{}", "https://h"]).wait();
+    assert_eq!((outcome.status.code(), outcome.stdout.as_str()), (Some(0), "Invalid Operation"));
+    let outcome = plugin(&["help"]).wait();
+    assert!(outcome.stdout.starts_with("\nUnknown operation help. \n"), "{outcome:?}");
+}
+
+#[test]
+fn what_cannot_be_read_is_no_reason_to_panic() {
+    let request = r#"{"Target":"i-0123456789abcdef0"}"#;
+    for args in [
+        ["", "r", "StartSession", "", request, "https://h"],
+        ["{}", "r", "StartSession", "", "{}", "https://h"],
+        ["[]", "", "StartSession", "", "", ""],
+        ["AWS_SSM_START_SESSION_RESPONSE_not_set", "r", "StartSession", "", "nonsense", "\u{fffd}"],
+        [r#"{"SessionId":"s","StreamUrl":"x","TokenValue":"t"}"#, "r", "StartSession", "", "{}", "https://h"],
+    ] {
+        let outcome = plugin(&args).wait();
+        assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
+        assert!(outcome.stdout.contains("Cannot perform start session: "), "{outcome:?}");
+        assert!(!outcome.stderr.contains("panicked"), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_shell_runs_between_the_banners() {
+    let loopback = Handed::start();
+    for form in [Form::Variable, Form::Inline, Form::Ecs, Form::Legacy] {
+        let session = loopback.session(|target| StartSession::shell(target));
+        let mut command = form.command(&session, r#"{"Target":"i-0123456789abcdef0"}"#);
+        let mut program = Program::with_stdin(&mut command, Stdio::piped());
+        program.write("echo $((6*7)); exit 3\n");
+        let outcome = program.wait();
+        let id = session_id(&session);
+        assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
+        assert!(
+            outcome.stdout.starts_with(&format!("\nStarting session with SessionId: {id}\n")),
+            "{outcome:?}"
+        );
+        assert!(outcome.stdout.contains("42\r\n"), "{outcome:?}");
+        assert!(
+            outcome.stdout.ends_with(&format!("\n\nExiting session with sessionId: {id}.\n\n")),
+            "{outcome:?}"
+        );
+        assert_eq!(outcome.stderr, "");
+    }
+}
+
+#[test]
+fn a_port_is_opened_and_ctrl_c_closes_it() {
+    let loopback = Handed::start();
+    let echo = echo_server();
+    let session = loopback.session(|target| StartSession::port(target, echo));
+    let id = session_id(&session);
+    let mut program = Program::start(&mut Form::Variable.command(&session, PORT_REQUEST));
+    let port: u16 = program.wait_for(|program| {
+        let text = program.stdout();
+        let (_, rest) = text.split_once("\nPort ")?;
+        rest.split_once(&format!(" opened for sessionId {id}.\nWaiting for connections...\n"))?.0.parse().ok()
+    });
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    stream.write_all(b"hello").unwrap();
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"hello");
+    program.wait_for(|program| {
+        program.stdout().contains(&format!("\nConnection accepted for session [{id}]\n")).then_some(())
+    });
+    program.signal(Signal::INT);
+    let outcome = program.wait();
+    assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
+    assert!(
+        outcome.stdout.ends_with(&format!(
+            "Terminate signal received, exiting.\n\n\nExiting session with sessionId: {id}.\n\n"
+        )),
+        "{outcome:?}"
+    );
+    assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok(), "the port is still taken");
+}
+
+#[test]
+fn a_refused_connection_is_told_as_wrappers_know_it() {
+    let loopback = Handed::start();
+    let session = loopback.session(|target| StartSession::port(target, closed_port()));
+    let mut program = Program::start(&mut Form::Inline.command(&session, PORT_REQUEST));
+    let port: u16 = program.wait_for(|program| {
+        let text = program.stdout();
+        text.split_once("\nPort ")?.1.split_once(' ')?.0.parse().ok()
+    });
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let _ = stream.read(&mut [0]);
+    program.wait_for(|program| {
+        program
+            .stdout()
+            .contains("\nConnection to destination port failed, check SSM Agent logs.\n")
+            .then_some(())
+    });
+}
+
+#[test]
+fn ssh_gets_its_bytes_between_the_banners() {
+    let loopback = Handed::start();
+    let echo = echo_server();
+    let session = loopback.session(|target| StartSession::ssh(target, echo));
+    let id = session_id(&session);
+    let request = r#"{"Target":"i-0123456789abcdef0","DocumentName":"AWS-StartSSHSession"}"#;
+    let mut program = Program::with_stdin(&mut Form::Variable.command(&session, request), Stdio::piped());
+    program.write("SSH-2.0-x\r\n");
+    let expected = format!("\nStarting session with SessionId: {id}\nSSH-2.0-x\r\n");
+    program.wait_for(|program| (program.stdout() == expected).then_some(()));
+}
+
+#[test]
+fn exit_codes_tell_what_happened_when_asked() {
+    let session =
+        format!(r#"{{"SessionId":"s","StreamUrl":"ws://127.0.0.1:{}/","TokenValue":"t"}}"#, closed_port());
+    for (asked, code) in [("1", 255), ("0", 0)] {
+        let mut command = Form::Inline.command(&session, "{}");
+        let outcome = Program::start(command.env("SSM_PLUGIN_EXIT_CODES", asked)).wait();
+        assert_eq!(outcome.status.code(), Some(code), "{outcome:?}");
+        assert!(outcome.stdout.contains("Cannot perform start session: "), "{outcome:?}");
+    }
+}
+
+const PORT_REQUEST: &str =
+    r#"{"Target":"i-0123456789abcdef0","DocumentName":"AWS-StartPortForwardingSession"}"#;
+
+/// How the session is handed over.
+#[derive(Clone, Copy)]
+enum Form {
+    /// In the environment.
+    Variable,
+    /// In the first argument.
+    Inline,
+    /// As `aws ecs execute-command` does: other keys, another endpoint.
+    Ecs,
+    /// As the AWS CLI did before 1.16.12.
+    Legacy,
+}
+
+impl Form {
+    fn command(self, session: &str, request: &str) -> Command {
+        let last = |url| ["us-east-1", "StartSession", "", request, url];
+        let mut command = ssm(&["plugin"]);
+        match self {
+            Self::Variable => command.env(VARIABLE, session).arg(VARIABLE).args(last("http://127.0.0.1:1")),
+            Self::Inline => command.arg(session).args(last("http://127.0.0.1:1")),
+            Self::Ecs => {
+                let session = session
+                    .replace("SessionId", "sessionId")
+                    .replace("StreamUrl", "streamUrl")
+                    .replace("TokenValue", "tokenValue");
+                command.arg(session).args(last("https://ecs.us-east-1.amazonaws.com"))
+            }
+            Self::Legacy => command.arg(session).args(["us-east-1", "StartSession"]),
+        };
+        command
+    }
+}
+
+fn plugin(args: &[&str]) -> Program {
+    Program::start(ssm(&["plugin"]).args(args))
+}
+
+fn session_id(session: &str) -> String {
+    let session: serde_json::Value = serde_json::from_str(session).unwrap();
+    session["SessionId"].as_str().unwrap().to_owned()
+}
+
+/// Whether the AWS CLI takes this version for a number (`sessionmanager.py`) that is at least what AWS supports.
+fn is_recent(output: &str) -> bool {
+    let parts: Vec<u32> = output.trim_end().split('.').map(|part| part.parse().unwrap()).collect();
+    parts.len() == 4 && parts >= vec![1, 2, 764, 0]
+}
+
+fn echo_server() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            thread::spawn(move || std::io::copy(&mut stream.try_clone().unwrap(), &mut stream));
+        }
+    });
+    port
+}
