@@ -305,7 +305,10 @@ impl Channel {
             return;
         }
         if self.link == Link::Up {
-            self.size.cut(self.connected_at <= self.last_ack);
+            let acknowledged = self.connected_at <= self.last_ack;
+            if acknowledged || self.send_queue.count() > 0 {
+                self.size.cut(acknowledged);
+            }
             self.shorten_probe();
         }
         self.link = Link::Down;

@@ -8,6 +8,9 @@
 /// Most messages that may follow a probe before its verdict: they wait behind it at the agent.
 const BEHIND_MAX: i64 = 16;
 
+/// A probe holds a flag.
+const MIN_PROBE: usize = 4;
+
 /// Connections in a row without any acknowledgement that take the size back.
 const USELESS_MAX: u32 = 3;
 
@@ -58,7 +61,7 @@ impl SizeDiscovery {
         if self.first == First::Unsent {
             self.first = First::Sent(sequence);
         }
-        let size = self.current * 2;
+        let size = self.current.saturating_mul(2).max(MIN_PROBE);
         let bulk = len >= self.current - self.current / 16;
         let due = bulk && self.first == First::Acknowledged && self.probe.is_none() && size <= self.limit;
         due.then_some(size)
@@ -102,7 +105,7 @@ impl SizeDiscovery {
         Some(probe.sequence)
     }
 
-    /// The connection was lost; `useful` if anything was acknowledged on it. A gateway that does not take a size closes the
+    /// A connection was lost on which something waited to be acknowledged; `useful` if anything was. A gateway that does not take a size closes the
     /// socket, so connections that do not last take the size back to where it began, for good.
     pub(crate) fn cut(&mut self, useful: bool) {
         self.useless = if useful { 0 } else { self.useless + 1 };

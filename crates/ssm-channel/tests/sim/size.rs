@@ -106,6 +106,7 @@ fn connections_that_never_last_take_the_size_back() {
     bulk(&mut pair, 400);
     pair.settle();
     for _ in 0..4 {
+        bulk(&mut pair, 1);
         pair.cut(Role::Client);
         pair.run_until(|pair| pair.client.online);
     }
@@ -123,4 +124,26 @@ fn a_pinned_size_is_kept() {
     bulk(&mut pair, 50);
     pair.settle();
     assert!(!pair.client.sent.iter().any(|(_, message)| is_probe(message)));
+}
+
+/// The gateway recycles connections about hourly, and an idle tunnel has nothing to be acknowledged.
+#[test]
+fn idle_connections_that_end_do_not_take_the_size_back() {
+    let mut pair = Pair::port().started();
+    bulk(&mut pair, 400);
+    pair.settle();
+    for _ in 0..5 {
+        pair.cut(Role::Client);
+        pair.run_for(3600 * SECOND);
+    }
+    assert_eq!(pair.client.channel.payload_len(), 32 * 1024);
+}
+
+#[test]
+fn a_size_below_that_of_a_flag_can_grow() {
+    let client = Config { payload_len: 1, assume_ready: None, ..Config::client() };
+    let mut pair = Pair::connected(client, Config::agent("i-0", port())).started();
+    bulk(&mut pair, 400);
+    pair.settle();
+    assert!(pair.client.channel.payload_len() >= 1024);
 }
