@@ -1,9 +1,8 @@
 //! Local listeners in front of sessions.
 
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -122,7 +121,7 @@ impl Forwarder {
                 }
                 cx.waker().wake_by_ref();
             }
-            accept(&listeners, &mut lanes, &self.numbers, &mut notice, cx);
+            accept(&mut listeners, &mut lanes, &self.numbers, &mut notice, cx);
             polled
         })
         .await;
@@ -136,7 +135,7 @@ impl Forwarder {
 }
 
 /// Carries one pair of streams over a session, as an ssh `ProxyCommand` does: `input` to the destination until it ends, and the
-/// destination to `output` until the session ends. Local failures end the session.
+/// destination to `output` until it or the session ends. Local failures end the session.
 pub async fn stream<C: ControlPlane>(
     session: Session<C>,
     config: Config,
@@ -149,14 +148,21 @@ pub async fn stream<C: ControlPlane>(
     let end = LocalEnd::Other(Box::pin(tokio::io::join(input, output)));
     lane.add(Incoming::plain(end, 1));
     let mut shutdown = pin!(shutdown);
-    let mut shutting_down = false;
+    let mut closing = false;
     let reason = poll_fn(|cx: &mut Context<'_>| {
-        if !shutting_down && shutdown.as_mut().poll(cx).is_ready() {
-            shutting_down = true;
+        if !closing && shutdown.as_mut().poll(cx).is_ready() {
+            closing = true;
             lane.close();
         }
-        let polled = Pin::new(&mut lane).get_mut().poll(cx);
-        std::iter::from_fn(|| lane.poll_notice()).for_each(&mut notice);
+        let polled = lane.poll(cx);
+        while let Some(said) = lane.poll_notice() {
+            if matches!(said, Notice::Closed { .. }) && !closing && polled.is_pending() {
+                closing = true;
+                lane.close();
+                cx.waker().wake_by_ref();
+            }
+            notice(said);
+        }
         polled
     })
     .await;
@@ -166,7 +172,7 @@ pub async fn stream<C: ControlPlane>(
 
 /// Takes new connections, as many as a turn allows.
 fn accept<C: ControlPlane>(
-    listeners: &[Listener],
+    listeners: &mut [Listener],
     lanes: &mut LaneSet<C>,
     numbers: &ConnectionNumbers,
     notice: &mut impl FnMut(Notice),
@@ -181,18 +187,12 @@ fn accept<C: ControlPlane>(
             budget -= 1;
             match listener.poll_accept(cx) {
                 Poll::Pending => break,
-                Poll::Ready(Ok((end, peer))) => {
+                Poll::Ready((end, peer)) => {
                     let connection = numbers.next();
                     notice(Notice::Opened { connection, peer });
                     lanes.add(Incoming::plain(end, connection));
                 }
-                Poll::Ready(Err(error)) => not_accepted(&error),
             }
         }
     }
-}
-
-/// A connection that was gone before it was taken, or a limit of the system: neither ends a listener.
-pub(crate) fn not_accepted(error: &io::Error) {
-    tracing::warn!(%error, "a connection was not taken");
 }

@@ -17,6 +17,7 @@ use crate::connection::Incoming;
 use crate::mux::MuxCarrier;
 use crate::ready::ReadyList;
 use crate::single::SingleCarrier;
+use crate::traffic::{Counted, Traffic};
 
 /// Frames read before the other steps of a turn get their chance.
 const INBOUND_BUDGET: usize = 64;
@@ -42,6 +43,8 @@ pub struct Config {
     pub stall_limit: Option<Duration>,
     /// Most connections at a time. Default 4,096.
     pub connections_max: usize,
+    /// Where what is carried is counted.
+    pub traffic: Traffic,
 }
 
 impl Default for Config {
@@ -53,6 +56,7 @@ impl Default for Config {
             hard_limit: 8 * 1024 * 1024,
             stall_limit: Some(Duration::from_secs(600)),
             connections_max: 4096,
+            traffic: Traffic::default(),
         }
     }
 }
@@ -66,6 +70,7 @@ pub(crate) struct Lane<C> {
     /// Why the session ended, while what it brought is still being written.
     ended: Option<(CloseReason, Instant)>,
     stopped: Option<Stopped>,
+    counted: Counted,
 }
 
 enum Carrier {
@@ -103,6 +108,7 @@ impl<C: ControlPlane> Lane<C> {
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             ended: None,
             stopped: None,
+            counted: Counted::default(),
         }
     }
 
@@ -176,6 +182,7 @@ impl<C: ControlPlane> Lane<C> {
         }
         self.regulate(cx, now);
         let _ = self.session.poll_flush(cx);
+        self.shared.config.traffic.count(&mut self.counted, &self.session.stats());
         if let Some((reason, until)) = &self.ended
             && (self.waiting_bytes() == 0 || *until <= now)
         {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -18,6 +19,9 @@ use crate::ready::{ReadyList, ReadyWaker};
 
 /// Time between two StartSession calls of one [`StartLimiter`].
 const START_INTERVAL: Duration = Duration::from_millis(350);
+
+/// How long the end of a session that is not needed may take.
+const LEAVE: Duration = Duration::from_secs(2);
 
 /// Spaces the `StartSession` calls of everything that shares it: the API throttles callers at about three a second.
 #[derive(Debug, Clone, Default)]
@@ -44,7 +48,8 @@ pub struct Lanes<C> {
 
 type Starting<C> = Pin<Box<dyn Future<Output = Result<Session<C>, SessionError>> + Send>>;
 
-type Start<C> = Box<dyn Fn() -> Starting<C> + Send>;
+/// Sets the flag once the service is asked.
+type Start<C> = Box<dyn Fn(Arc<AtomicBool>) -> Starting<C> + Send>;
 
 impl<C: ControlPlane> Lanes<C> {
     /// One session that is open already. There is no other when it ends.
@@ -63,11 +68,12 @@ impl<C: ControlPlane> Lanes<Arc<C>> {
         limiter: StartLimiter,
         max: usize,
     ) -> Self {
-        let start = move || -> Starting<Arc<C>> {
+        let start = move |asked: Arc<AtomicBool>| -> Starting<Arc<C>> {
             let (control, request) = (Arc::clone(&control), request.clone());
             let (config, limiter) = (config.clone(), limiter.clone());
             Box::pin(async move {
                 limiter.turn().await;
+                asked.store(true, Ordering::Relaxed);
                 Session::start(control, &request, config).await
             })
         };
@@ -107,6 +113,7 @@ struct Member<C> {
 enum State<C> {
     Starting {
         starting: Starting<C>,
+        asked: Arc<AtomicBool>,
         waiting: Vec<Incoming>,
     },
     Open(Box<Lane<C>>),
@@ -170,28 +177,44 @@ impl<C: ControlPlane> LaneSet<C> {
     /// Gives a connection to the lane with the least to carry, or to a new one when all have something to carry.
     pub(crate) fn add(&mut self, incoming: Incoming) {
         let can_grow = self.can_grow();
-        let least = self
-            .members
-            .iter_mut()
-            .filter_map(|member| Some((member.load()?, member)))
-            .min_by_key(|(load, _)| *load);
-        match least {
+        match self.least_loaded() {
             Some((load, member)) if load == 0 || !can_grow => member.add(incoming),
             _ if can_grow => self.grow(vec![incoming]),
-            _ => incoming.refuse(),
+            _ => self.refuse(incoming),
         }
+    }
+
+    fn least_loaded(&mut self) -> Option<(usize, &mut Member<C>)> {
+        let open = self.members.iter_mut().filter_map(|member| Some((member.load()?, member)));
+        open.min_by_key(|(load, _)| *load)
+    }
+
+    fn refuse(&mut self, incoming: Incoming) {
+        let connection = incoming.number;
+        incoming.refuse();
+        self.notices.push_back(Notice::Refused { connection });
+        self.notices.push_back(Notice::Closed { connection, sent: 0, received: 0 });
     }
 
     /// Begins to end every session.
     pub(crate) fn close(&mut self) {
         self.closing = true;
-        for member in &mut self.members {
+        let mut unserved = Vec::new();
+        self.members.retain_mut(|member| {
             if let State::Open(lane) = &mut member.state {
                 lane.close();
-                member.waker.wake_by_ref();
             }
-        }
-        self.members.retain(|member| !matches!(member.state, State::Starting { .. }));
+            if let State::Starting { waiting, asked, .. } = &mut member.state {
+                unserved.append(waiting);
+                if !asked.load(Ordering::Relaxed) {
+                    return false;
+                }
+                member.abandon();
+            }
+            member.waker.wake_by_ref();
+            true
+        });
+        unserved.into_iter().for_each(|incoming| self.refuse(incoming));
     }
 
     /// The next thing to tell the user.
@@ -203,7 +226,9 @@ impl<C: ControlPlane> LaneSet<C> {
     /// can be started.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         self.list.register(cx.waker());
-        while let Some(key) = self.list.pop() {
+        // Only those that were woken before: a lane that wakes itself has its next turn when the task has had its own.
+        for _ in 0..self.list.len() {
+            let Some(key) = self.list.pop() else { break };
             let Some(index) = self.members.iter().position(|member| member.key == key) else { continue };
             self.members[index].ready.taken();
             self.poll_member(index);
@@ -252,7 +277,12 @@ impl<C: ControlPlane> LaneSet<C> {
             Err(error) => {
                 self.members.swap_remove(index);
                 // The connections may still be carried by the lanes there are.
-                waiting.into_iter().for_each(|incoming| self.add_to_open(incoming));
+                for incoming in waiting {
+                    match self.least_loaded() {
+                        Some((_, member)) => member.add(incoming),
+                        None => self.refuse(incoming),
+                    }
+                }
                 if self.len() == 0 && !self.worked {
                     self.closing = true;
                     self.outcome = Some(Ended::NotStarted(error));
@@ -263,35 +293,21 @@ impl<C: ControlPlane> LaneSet<C> {
         }
     }
 
-    /// Gives a connection to a lane there is, or refuses it.
-    fn add_to_open(&mut self, incoming: Incoming) {
-        let open = self.members.iter_mut().filter_map(|member| Some((member.load()?, member)));
-        match open.min_by_key(|(load, _)| *load) {
-            Some((_, member)) => member.add(incoming),
-            None => {
-                self.notices.push_back(Notice::Refused { connection: incoming.number });
-                incoming.refuse();
-            }
-        }
-    }
-
     fn ended(&mut self, index: usize, reason: CloseReason) {
         let leaving: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async {});
         let member = &mut self.members[index];
         let State::Open(mut lane) = std::mem::replace(&mut member.state, State::Leaving(leaving)) else {
             return;
         };
-        for incoming in lane.take_waiting() {
-            self.notices.push_back(Notice::Refused { connection: incoming.number });
-            incoming.refuse();
-        }
+        let unserved = lane.take_waiting();
         let told = reason.clone();
         member.state = State::Leaving(Box::pin(async move { lane.release(&told).await }));
         member.waker.wake_by_ref();
+        unserved.into_iter().for_each(|incoming| self.refuse(incoming));
+        self.notices.push_back(Notice::LaneEnded { reason: reason.clone() });
         if self.closing {
             return;
         }
-        self.notices.push_back(Notice::LaneEnded { reason: reason.clone() });
         if self.len() == 0 && (self.start.is_none() || !self.worked) {
             self.closing = true;
             self.outcome = Some(Ended::Session(reason));
@@ -304,8 +320,9 @@ impl<C: ControlPlane> LaneSet<C> {
 
     fn grow(&mut self, waiting: Vec<Incoming>) {
         if let Some(start) = &self.start {
-            let starting = start();
-            self.push(State::Starting { starting, waiting });
+            let asked = Arc::default();
+            let starting = start(Arc::clone(&asked));
+            self.push(State::Starting { starting, asked, waiting });
         }
     }
 
@@ -337,5 +354,23 @@ impl<C: ControlPlane> Member<C> {
             }
             State::Leaving(_) => incoming.refuse(),
         }
+    }
+
+    /// A session that the service may have begun to start is awaited and ended, so that it is not left over.
+    fn abandon(&mut self) {
+        let leaving: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async {});
+        let State::Starting { starting, .. } = std::mem::replace(&mut self.state, State::Leaving(leaving))
+        else {
+            return;
+        };
+        let end = async move {
+            if let Ok(session) = starting.await {
+                session.terminate().await?;
+            }
+            Ok::<_, SessionError>(())
+        };
+        self.state = State::Leaving(Box::pin(async move {
+            let _ = tokio::time::timeout(LEAVE, end).await;
+        }));
     }
 }

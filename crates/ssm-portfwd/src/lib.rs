@@ -34,6 +34,7 @@ mod proxy;
 mod ready;
 mod single;
 mod spec;
+mod traffic;
 mod tunnel;
 
 pub use error::{ForwardError, ParseSpecError};
@@ -44,4 +45,5 @@ pub use listener::LocalAddr;
 pub use notice::Notice;
 pub use proxy::{Proxy, ProxyConfig};
 pub use spec::{Destination, ForwardSpec, ListenAddr};
+pub use traffic::Traffic;
 pub use tunnel::{Tunnel, TunnelStream};

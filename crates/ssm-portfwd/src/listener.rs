@@ -3,17 +3,23 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::Sleep;
 
 use crate::connection::LocalEnd;
 use crate::{ForwardError, ListenAddr};
 
 /// Connections the system keeps for us until they are taken.
 const BACKLOG: u32 = 1024;
+
+/// How long nothing is taken after an error.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Attempts to find a port that is free on both loopback addresses.
 const PAIR_ATTEMPTS: usize = 16;
@@ -44,13 +50,26 @@ pub enum LocalAddr {
     Unix(PathBuf),
 }
 
-/// Removes the file of a UNIX socket when dropped.
+/// Removes the file of a UNIX socket when dropped, unless somebody has put another one there.
 #[derive(Debug)]
-pub(crate) struct SocketFile(PathBuf);
+struct SocketFile {
+    path: PathBuf,
+    id: Option<FileId>,
+}
+
+/// Device and inode.
+type FileId = (u64, u64);
 
 /// What listens.
 #[derive(Debug)]
-pub(crate) enum Listener {
+pub(crate) struct Listener {
+    socket: Listening,
+    /// Until when nothing is taken after an error.
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Debug)]
+enum Listening {
     Tcp(TcpListener),
     #[cfg(unix)]
     Unix(UnixListener, SocketFile),
@@ -73,14 +92,13 @@ impl Bound {
 
     /// Begins to listen.
     pub(crate) fn listen(self) -> io::Result<Vec<Listener>> {
-        self.sockets
-            .into_iter()
-            .map(|socket| match socket {
-                Socket::Tcp(socket) => socket.listen(BACKLOG).map(Listener::Tcp),
-                #[cfg(unix)]
-                Socket::Unix(listener, file) => Ok(Listener::Unix(listener, file)),
-            })
-            .collect()
+        let listen = |socket| match socket {
+            Socket::Tcp(socket) => socket.listen(BACKLOG).map(Listening::Tcp),
+            #[cfg(unix)]
+            Socket::Unix(listener, file) => Ok(Listening::Unix(listener, file)),
+        };
+        let sockets = self.sockets.into_iter();
+        sockets.map(|socket| Ok(Listener { socket: listen(socket)?, pause: None })).collect()
     }
 
     fn tcp(sockets: Vec<TcpSocket>) -> io::Result<Self> {
@@ -94,20 +112,38 @@ impl Bound {
 
 impl Listener {
     /// The next connection, and who connected.
-    pub(crate) fn poll_accept(
-        &self,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<(LocalEnd, Option<SocketAddr>)>> {
+    ///
+    /// An error, of a connection that was gone before it was taken or of a limit of the system, does not end a listener. Where
+    /// the limit is on open files the connection stays in the queue, so it is left there for a while.
+    pub(crate) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<(LocalEnd, Option<SocketAddr>)> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+        }
+        match ready!(self.socket.poll_accept(cx)) {
+            Ok(accepted) => Poll::Ready(accepted),
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not taken");
+                let pause = self.pause.insert(Box::pin(tokio::time::sleep(ACCEPT_PAUSE)));
+                ready!(pause.as_mut().poll(cx));
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Listening {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(LocalEnd, Option<SocketAddr>)>> {
         match self {
-            Self::Tcp(listener) => listener.poll_accept(cx).map(|accepted| {
-                let (stream, peer) = accepted?;
-                stream.set_nodelay(true)?;
-                Ok((LocalEnd::Tcp(stream), Some(peer)))
+            Self::Tcp(listener) => listener.poll_accept(cx).map_ok(|(stream, peer)| {
+                // It fails when the connection is gone already, which reading it will show.
+                let _ = stream.set_nodelay(true);
+                (LocalEnd::Tcp(stream), Some(peer))
             }),
             #[cfg(unix)]
-            Self::Unix(listener, _file) => listener.poll_accept(cx).map(|accepted| {
-                let (stream, _peer): (UnixStream, _) = accepted?;
-                Ok((LocalEnd::Other(Box::pin(stream)), None))
+            Self::Unix(listener, _file) => listener.poll_accept(cx).map_ok(|(stream, _peer)| {
+                let stream: UnixStream = stream;
+                (LocalEnd::Other(Box::pin(stream)), None)
             }),
         }
     }
@@ -125,8 +161,10 @@ impl LocalAddr {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // It may be gone already, and there is nobody to tell.
-        let _ = std::fs::remove_file(&self.0);
+        if self.id == file_id(&self.path) {
+            // It may be gone already, and there is nobody to tell.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -176,12 +214,24 @@ fn bind_unix(path: &Path) -> io::Result<Bound> {
         std::fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
-    let file = SocketFile(path.to_owned());
+    let file = SocketFile { path: path.to_owned(), id: file_id(path) };
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(Bound {
         sockets: vec![Socket::Unix(listener, file)],
         addresses: vec![LocalAddr::Unix(path.to_owned())],
     })
+}
+
+#[cfg(unix)]
+fn file_id(path: &Path) -> Option<FileId> {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn file_id(_path: &Path) -> Option<FileId> {
+    None
 }
 
 #[cfg(not(unix))]

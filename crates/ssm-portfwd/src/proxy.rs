@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use crate::connection::{Incoming, LocalEnd};
-use crate::forwarder::{ConnectionNumbers, not_accepted};
+use crate::forwarder::ConnectionNumbers;
 use crate::lane::{Config, now};
 use crate::lanes::{Ended, LaneSet, Lanes, StartLimiter};
 use crate::listener::{Bound, Listener, LocalAddr};
@@ -28,6 +28,9 @@ const NEGOTIATE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Clients that may be saying so at a time.
 const NEGOTIATIONS_MAX: usize = 256;
+
+/// Clients taken in a turn.
+const ACCEPT_BUDGET: usize = 16;
 
 /// Where the sessions of a [`Proxy`] come from, and how many there may be.
 #[derive(Debug, Clone)]
@@ -117,6 +120,7 @@ impl Proxy {
             listeners,
             negotiations: FuturesUnordered::new(),
             sites: BTreeMap::new(),
+            leaving: Vec::new(),
             keys: 0,
             list: Arc::default(),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -144,6 +148,8 @@ struct Server<C> {
     listeners: Vec<Listener>,
     negotiations: FuturesUnordered<Negotiation>,
     sites: BTreeMap<Destination, Site<C>>,
+    /// Those whose sessions are being ended. Their destinations may have a new one already.
+    leaving: Vec<Site<C>>,
     keys: u64,
     list: Arc<ReadyList>,
     timer: Pin<Box<Sleep>>,
@@ -159,7 +165,6 @@ struct Site<C> {
     idle_since: Option<Instant>,
     ready: Arc<ReadyWaker>,
     waker: Waker,
-    leaving: bool,
 }
 
 impl<C: ControlPlane> Server<C> {
@@ -167,7 +172,9 @@ impl<C: ControlPlane> Server<C> {
         self.closing = true;
         self.listeners.clear();
         self.negotiations.clear();
-        self.sites.values_mut().for_each(Site::close);
+        for destination in self.sites.keys().cloned().collect::<Vec<_>>() {
+            self.leave(&destination);
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, notice: &mut impl FnMut(Notice)) -> Poll<()> {
@@ -184,21 +191,25 @@ impl<C: ControlPlane> Server<C> {
         }
         self.poll_sites(notice);
         self.expire(cx);
-        if self.closing && self.sites.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        if self.closing && self.leaving.is_empty() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn accept(&mut self, cx: &mut Context<'_>, notice: &mut impl FnMut(Notice)) {
-        for listener in &self.listeners {
+        let mut budget = ACCEPT_BUDGET;
+        for listener in &mut self.listeners {
             while self.negotiations.len() < NEGOTIATIONS_MAX {
+                if budget == 0 {
+                    return cx.waker().wake_by_ref();
+                }
+                budget -= 1;
                 match listener.poll_accept(cx) {
                     Poll::Pending => break,
-                    Poll::Ready(Ok((LocalEnd::Tcp(stream), peer))) => {
+                    Poll::Ready((LocalEnd::Tcp(stream), peer)) => {
                         let connection = self.numbers.next();
                         notice(Notice::Opened { connection, peer });
                         self.negotiations.push(Box::pin(ask(connection, stream)));
                     }
-                    Poll::Ready(Ok(_)) => {}
-                    Poll::Ready(Err(error)) => not_accepted(&error),
+                    Poll::Ready(_) => {}
                 }
             }
         }
@@ -208,17 +219,16 @@ impl<C: ControlPlane> Server<C> {
         let Request { destination, early, accepted, refused } = request;
         let incoming = Incoming { end: LocalEnd::Tcp(stream), number, early, accepted, refused };
         notice(Notice::Destination { connection: number, destination: destination.clone() });
-        if let Some(site) = self.sites.get_mut(&destination)
-            && !site.leaving
-        {
+        if let Some(site) = self.sites.get_mut(&destination) {
             site.idle_since = None;
             site.lanes.add(incoming);
             return site.waker.wake_by_ref();
         }
-        if self.sites.contains_key(&destination) || !self.make_room() {
+        if !self.make_room() {
             tracing::warn!(%destination, "too many destinations at a time");
+            incoming.refuse();
             notice(Notice::Refused { connection: number });
-            return incoming.refuse();
+            return notice(Notice::Closed { connection: number, sent: 0, received: 0 });
         }
         let mut start = destination.request(&self.config.target);
         start.reason.clone_from(&self.config.reason);
@@ -235,7 +245,7 @@ impl<C: ControlPlane> Server<C> {
         let mut lanes = LaneSet::new(lanes, self.forward.clone());
         lanes.add(incoming);
         waker.wake_by_ref();
-        let site = Site { key: self.keys, lanes, idle_since: None, ready, waker, leaving: false };
+        let site = Site { key: self.keys, lanes, idle_since: None, ready, waker };
         self.sites.insert(destination, site);
     }
 
@@ -244,41 +254,44 @@ impl<C: ControlPlane> Server<C> {
         if self.sites.len() < self.config.destinations_max {
             return true;
         }
-        let idle = self.sites.values_mut().filter(|site| !site.leaving && site.idle_since.is_some());
-        match idle.min_by_key(|site| site.idle_since) {
-            Some(site) => {
-                site.close();
+        let idle = self.sites.iter().filter_map(|(destination, site)| Some((site.idle_since?, destination)));
+        match idle.min().map(|(_, destination)| destination.clone()) {
+            Some(destination) => {
+                self.leave(&destination);
                 true
             }
             None => false,
         }
     }
 
+    /// Begins to end the sessions of a destination.
+    fn leave(&mut self, destination: &Destination) {
+        if let Some(mut site) = self.sites.remove(destination) {
+            site.lanes.close();
+            site.waker.wake_by_ref();
+            self.leaving.push(site);
+        }
+    }
+
     fn poll_sites(&mut self, notice: &mut impl FnMut(Notice)) {
-        let mut over = Vec::new();
-        while let Some(key) = self.list.pop() {
+        for _ in 0..self.list.len() {
+            let Some(key) = self.list.pop() else { break };
+            if let Some(index) = self.leaving.iter().position(|site| site.key == key) {
+                if self.leaving[index].poll(notice).is_ready() {
+                    self.leaving.swap_remove(index);
+                }
+                continue;
+            }
             let Some((destination, site)) = self.sites.iter_mut().find(|(_, site)| site.key == key) else {
                 continue;
             };
-            site.ready.taken();
-            let mut cx = Context::from_waker(&site.waker);
-            let polled = site.lanes.poll(&mut cx);
-            std::iter::from_fn(|| site.lanes.poll_notice()).for_each(&mut *notice);
-            match polled {
-                Poll::Pending if site.lanes.load() == 0 => {
-                    site.idle_since.get_or_insert_with(now);
+            if let Poll::Ready(ended) = site.poll(notice) {
+                if let Ended::NotStarted(error) = ended {
+                    notice(Notice::LaneNotStarted { error: format!("{destination}: {error}") });
                 }
-                Poll::Pending => site.idle_since = None,
-                Poll::Ready(ended) => {
-                    if let Ended::NotStarted(error) = ended {
-                        notice(Notice::LaneNotStarted { error: format!("{destination}: {error}") });
-                    }
-                    over.push(destination.clone());
-                }
+                let destination = destination.clone();
+                self.sites.remove(&destination);
             }
-        }
-        for destination in over {
-            self.sites.remove(&destination);
         }
     }
 
@@ -286,14 +299,14 @@ impl<C: ControlPlane> Server<C> {
     fn expire(&mut self, cx: &mut Context<'_>) {
         let idle = self.config.idle;
         let now = now();
-        for site in self.sites.values_mut() {
-            if !site.leaving
-                && site.idle_since.is_some_and(|since| now.saturating_duration_since(since) >= idle)
-            {
-                site.close();
-            }
+        let over = |site: &Site<C>| {
+            site.idle_since.is_some_and(|since| now.saturating_duration_since(since) >= idle)
+        };
+        let expired = self.sites.iter().filter(|(_, site)| over(site)).map(|(destination, _)| destination);
+        for destination in expired.cloned().collect::<Vec<_>>() {
+            self.leave(&destination);
         }
-        let next = self.sites.values().filter(|site| !site.leaving).filter_map(|site| site.idle_since).min();
+        let next = self.sites.values().filter_map(|site| site.idle_since).min();
         let Some(due) = next.and_then(|since| since.checked_add(idle)) else { return };
         if self.timer.deadline().into_std() != due {
             self.timer.as_mut().reset(due.into());
@@ -305,10 +318,16 @@ impl<C: ControlPlane> Server<C> {
 }
 
 impl<C: ControlPlane> Site<C> {
-    fn close(&mut self) {
-        self.leaving = true;
-        self.lanes.close();
-        self.waker.wake_by_ref();
+    /// A turn of its lanes. Ready when it has none and can have none.
+    fn poll(&mut self, notice: &mut impl FnMut(Notice)) -> Poll<Ended> {
+        self.ready.taken();
+        let polled = self.lanes.poll(&mut Context::from_waker(&self.waker));
+        std::iter::from_fn(|| self.lanes.poll_notice()).for_each(notice);
+        self.idle_since = match self.lanes.load() {
+            0 => Some(self.idle_since.unwrap_or_else(now)),
+            _ => None,
+        };
+        polled
     }
 }
 

@@ -25,6 +25,11 @@ impl ReadyList {
         self.woken.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
+    /// How many were woken.
+    pub(crate) fn len(&self) -> usize {
+        self.woken.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// A waker that puts `key` on the list.
     pub(crate) fn waker(self: &Arc<Self>, key: u64) -> Arc<ReadyWaker> {
         Arc::new(ReadyWaker { key, listed: AtomicBool::new(false), list: Arc::clone(self) })

@@ -3,9 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod basic;
+mod control;
 mod forwarder;
+mod lanes;
 mod mux;
 mod pressure;
+mod proxy;
 mod resume;
 mod stream;
 mod support;

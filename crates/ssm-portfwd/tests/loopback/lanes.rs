@@ -1,0 +1,294 @@
+//! Several sessions behind one entrance.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use ssm_loopback::Loopback;
+use ssm_portfwd::{Config, Destination, ForwardError, Forwarder, Lanes, ListenAddr, Notice, StartLimiter};
+use ssm_session::{CloseReason, ControlPlane};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::control::{Calls, Counting};
+use crate::support::{SOON, Server, exchange, fast, loopback, read_exactly};
+
+#[tokio::test]
+async fn lanes_are_opened_when_all_others_have_a_connection() {
+    let (loopback, server) = (loopback().await, Server::echo().await);
+    let forward = Laned::start(&loopback, server.port, 3).await;
+    assert_eq!(forward.calls.started(), 1, "one at first");
+    let mut streams = Vec::new();
+    for expected in [1, 2, 3, 3, 3] {
+        let mut stream = forward.connect().await;
+        assert_eq!(exchange(&mut stream, b"hello").await, b"hello");
+        assert_eq!(forward.calls.started(), expected);
+        streams.push(stream);
+    }
+    for stream in &mut streams {
+        assert_eq!(exchange(stream, b"again").await, b"again");
+    }
+    assert_eq!(server.connections(), 5);
+}
+
+#[tokio::test]
+async fn an_idle_lane_takes_the_next_connection() {
+    let (loopback, server) = (loopback().await, Server::echo().await);
+    let mut forward = Laned::start(&loopback, server.port, 4).await;
+    for _ in 0..10 {
+        let mut stream = forward.connect().await;
+        assert_eq!(exchange(&mut stream, b"hello").await, b"hello");
+        drop(stream);
+        forward.until(|notice| matches!(notice, Notice::Closed { .. })).await;
+    }
+    assert_eq!(forward.calls.started(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_goes_to_the_lane_with_the_least_to_carry() {
+    let (loopback, server) = (loopback().await, Server::echo().await);
+    let mut forward = Laned::start(&loopback, server.port, 2).await;
+    let mut streams = Vec::new();
+    for _ in 0..6 {
+        let mut stream = forward.connect().await;
+        exchange(&mut stream, b"x").await;
+        streams.push(stream);
+    }
+    // The lane of the first connection dies, and with it one half.
+    forward.kill_lane(0, &loopback).await;
+    let mut alive = 0;
+    for mut stream in streams {
+        let answered = stream.write_all(b"y").await.is_ok() && stream.read_u8().await.is_ok();
+        alive += usize::from(answered);
+    }
+    assert_eq!(alive, 3, "each lane had three");
+}
+
+#[tokio::test]
+async fn a_lane_that_dies_is_replaced_and_the_others_do_not_notice() {
+    let (loopback, server) = (loopback().await, Server::echo().await);
+    let mut forward = Laned::start(&loopback, server.port, 2).await;
+    let (mut first, mut second) = (forward.connect().await, forward.connect().await);
+    exchange(&mut first, b"x").await;
+    exchange(&mut second, b"x").await;
+    assert_eq!(forward.calls.started(), 2);
+    forward.kill_lane(0, &loopback).await;
+    assert_eq!(first.read(&mut [0]).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(exchange(&mut second, b"still here").await, b"still here");
+    let mut third = forward.connect().await;
+    assert_eq!(exchange(&mut third, b"new").await, b"new");
+    assert_eq!(forward.calls.started(), 3);
+}
+
+#[tokio::test]
+async fn the_only_lane_is_replaced_when_a_connection_needs_it() {
+    let (loopback, server) = (loopback().await, Server::echo().await);
+    let mut forward = Laned::start(&loopback, server.port, 1).await;
+    let mut first = forward.connect().await;
+    exchange(&mut first, b"x").await;
+    forward.kill_lane(0, &loopback).await;
+    assert_eq!(forward.calls.started(), 1, "nobody needs another one yet");
+    let mut second = forward.connect().await;
+    assert_eq!(exchange(&mut second, b"hello").await, b"hello");
+    assert_eq!(forward.calls.started(), 2);
+    // The service fails at the worst time; later it works again.
+    forward.kill_lane(1, &loopback).await;
+    forward.calls.fail(true);
+    let mut third = forward.connect().await;
+    assert_eq!(third.read(&mut [0]).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    let Notice::LaneNotStarted { error } =
+        forward.until(|notice| matches!(notice, Notice::LaneNotStarted { .. })).await
+    else {
+        panic!()
+    };
+    assert!(error.contains("it is not connected"), "{error}");
+    forward.calls.fail(false);
+    assert_eq!(exchange(&mut forward.connect().await, b"hello").await, b"hello");
+}
+
+#[tokio::test]
+async fn a_lane_that_cannot_be_opened_leaves_the_connection_to_the_others() {
+    let (loopback, server) = (loopback().await, Server::echo().await);
+    let mut forward = Laned::start(&loopback, server.port, 2).await;
+    let mut first = forward.connect().await;
+    exchange(&mut first, b"x").await;
+    forward.calls.fail(true);
+    let mut second = forward.connect().await;
+    assert_eq!(exchange(&mut second, b"hello").await, b"hello");
+    forward.until(|notice| matches!(notice, Notice::LaneNotStarted { .. })).await;
+    assert_eq!(exchange(&mut first, b"still here").await, b"still here");
+}
+
+#[tokio::test]
+async fn a_first_session_that_does_not_start_is_an_error() {
+    let loopback = loopback().await;
+    let calls = Arc::<Calls>::default();
+    calls.fail(true);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let forwarder = Forwarder::bind(&ListenAddr::Unix(path.clone())).unwrap();
+    // A UNIX socket takes connections from the start; they wait for the session.
+    let mut early = UnixStream::connect(&path).await.unwrap();
+    let lanes = lanes(&loopback, 80, 2, &calls);
+    let run = forwarder.run_lanes(lanes, Config::default(), |_| {}, std::future::pending());
+    let error = timeout(SOON, run).await.expect("it ends").unwrap_err();
+    assert!(matches!(error, ForwardError::Session(_)), "{error}");
+    assert!(error.to_string().contains("it is not connected"), "{error}");
+    assert!(!matches!(early.read(&mut [0]).await, Ok(1..)));
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn every_session_is_ended_at_the_end() {
+    let (loopback, server) = (loopback().await, Server::echo().await);
+    let forward = Laned::start(&loopback, server.port, 3).await;
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        let mut stream = forward.connect().await;
+        exchange(&mut stream, b"x").await;
+        streams.push(stream);
+    }
+    // A third session is being started for this one.
+    let mut waiting = forward.connect().await;
+    assert_eq!(forward.shut_down().await, CloseReason::Terminated);
+    for stream in &mut streams {
+        assert_eq!(stream.read(&mut [0]).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
+    assert!(!matches!(waiting.read(&mut [0]).await, Ok(1..)));
+}
+
+#[tokio::test]
+async fn busy_lanes_do_not_keep_others_from_connecting() {
+    let server = Server::start(|mut stream| async move {
+        let block = vec![7; 1 << 16];
+        match stream.read_u8().await? {
+            b'f' => loop {
+                stream.write_all(&block).await?;
+            },
+            byte => stream.write_u8(byte).await,
+        }
+    })
+    .await;
+    let loopback = loopback().await;
+    let forward = Laned::start(&loopback, server.port, 2).await;
+    let mut floods = Vec::new();
+    for _ in 0..2 {
+        let mut flood = forward.connect().await;
+        flood.write_all(b"f").await.unwrap();
+        floods.push(tokio::spawn(async move { tokio::io::copy(&mut flood, &mut tokio::io::sink()).await }));
+    }
+    for _ in 0..50 {
+        let mut stream = forward.connect().await;
+        stream.write_all(b"a").await.unwrap();
+        assert_eq!(read_exactly(&mut stream, 1).await, b"a");
+    }
+    forward.shut_down().await;
+    for flood in floods {
+        assert!(timeout(SOON, flood).await.unwrap().unwrap().is_err());
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_unix_socket_is_for_this_user_replaces_a_stale_one_and_goes_away() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (loopback, server) = (loopback().await, Server::echo().await);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("forward.sock");
+    // What a run that was killed leaves behind.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let forward = Laned::on(ListenAddr::Unix(path.clone()), &loopback, server.port, 1).await;
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let mut stream = UnixStream::connect(&path).await.unwrap();
+    stream.write_all(b"hello").await.unwrap();
+    assert_eq!(read_exactly(&mut stream, 5).await, b"hello");
+    let error = Forwarder::bind(&ListenAddr::Unix(path.clone())).unwrap_err();
+    assert!(matches!(&error, ForwardError::Bind { .. }), "a socket in use is not taken away: {error}");
+    forward.shut_down().await;
+    assert!(!path.exists());
+    std::fs::write(&path, "a file").unwrap();
+    assert!(Forwarder::bind(&ListenAddr::Unix(path.clone())).is_err(), "a file is not replaced");
+    assert_eq!(std::fs::read(&path).unwrap(), b"a file");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_socket_that_somebody_else_put_there_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("forward.sock");
+    let forwarder = Forwarder::bind(&ListenAddr::Unix(path.clone())).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let _other = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    drop(forwarder);
+    assert!(path.exists());
+}
+
+/// A forward whose lanes come from a control plane that counts.
+struct Laned {
+    addr: Option<std::net::SocketAddr>,
+    calls: Arc<Calls>,
+    notices: mpsc::UnboundedReceiver<Notice>,
+    shutdown: oneshot::Sender<()>,
+    task: JoinHandle<Result<CloseReason, ForwardError>>,
+}
+
+impl Laned {
+    async fn start(loopback: &Loopback, port: u16, max: usize) -> Self {
+        Self::on(ListenAddr::Loopback { port: 0 }, loopback, port, max).await
+    }
+
+    async fn on(listen: ListenAddr, loopback: &Loopback, port: u16, max: usize) -> Self {
+        let calls = Arc::<Calls>::default();
+        let forwarder = Forwarder::bind(&listen).unwrap();
+        let addr = forwarder.local_addrs().first().copied();
+        let (notices, received) = mpsc::unbounded_channel();
+        let (shutdown, ending) = oneshot::channel::<()>();
+        let lanes = lanes(loopback, port, max, &calls);
+        let notice = move |notice| drop(notices.send(notice));
+        let ending = async move { drop(ending.await) };
+        let task = tokio::spawn(forwarder.run_lanes(lanes, Config::default(), notice, ending));
+        let mut forward = Self { addr, calls, notices: received, shutdown, task };
+        forward.until(|notice| matches!(notice, Notice::Listening(_))).await;
+        forward
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.addr.unwrap()).await.unwrap()
+    }
+
+    async fn until(&mut self, wanted: impl Fn(&Notice) -> bool) -> Notice {
+        let found = async {
+            loop {
+                let notice = self.notices.recv().await.expect("the forward goes on");
+                if wanted(&notice) {
+                    return notice;
+                }
+            }
+        };
+        timeout(SOON, found).await.expect("the notice comes")
+    }
+
+    /// Ends a session at the service, which ends it here; lanes count from 0 in the order of their start.
+    async fn kill_lane(&mut self, number: usize, loopback: &Loopback) {
+        loopback.control().terminate(&self.calls.sessions()[number]).await.unwrap();
+        self.until(|notice| matches!(notice, Notice::LaneEnded { .. })).await;
+    }
+
+    async fn shut_down(self) -> CloseReason {
+        drop(self.shutdown);
+        timeout(SOON, self.task).await.expect("it ends").unwrap().unwrap()
+    }
+}
+
+fn lanes(
+    loopback: &Loopback,
+    port: u16,
+    max: usize,
+    calls: &Arc<Calls>,
+) -> Lanes<Arc<impl ControlPlane + use<>>> {
+    let control = Counting { inner: loopback.control(), calls: Arc::clone(calls) };
+    let request = Destination::Target { port }.request(loopback.target());
+    Lanes::on_demand(Arc::new(control), request, fast(), StartLimiter::default(), max)
+}
