@@ -39,7 +39,7 @@ pub(crate) struct ShellArgs {
     #[arg(required_unless_present = "attach")]
     pub(crate) target: Option<String>,
     /// Session document, in place of the account's default shell
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "attach")]
     pub(crate) document: Option<String>,
     /// Parameter of the document
     #[arg(long = "parameter", value_name = "KEY=VALUE", requires = "document")]

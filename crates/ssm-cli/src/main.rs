@@ -70,7 +70,11 @@ fn run(args: Args) -> Result<ExitCode, Error> {
 /// Runs a command on this thread: a session is one task, and a byte that changes threads is late.
 fn block_on(command: impl Future<Output = Result<ExitCode, Error>>) -> Result<ExitCode, Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(Error::local("cannot start"))?.block_on(command)
+    let runtime = runtime.map_err(Error::local("cannot start"))?;
+    let result = runtime.block_on(command);
+    // A name that is still being looked up must not keep the user waiting.
+    runtime.shutdown_background();
+    result
 }
 
 #[cfg(test)]

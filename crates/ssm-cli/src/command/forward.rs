@@ -25,6 +25,12 @@ pub(crate) async fn run(args: &ForwardArgs) -> Result<ExitCode, Error> {
     // All ports before the first session: a port that is taken is the likeliest failure, and this way it costs nothing.
     let mut forwards = Vec::new();
     for spec in &args.specs {
+        if !spec.listen.is_loopback() {
+            say(format_args!(
+                "{} is open to other machines, and what connects there is not asked who it is",
+                spec.listen
+            ));
+        }
         forwards.push((Forwarder::bind(&spec.listen)?, spec.destination.clone()));
     }
     let mut source = Source::load(&args.connection, "ssm forward").await?;
