@@ -1,0 +1,171 @@
+//! What every test needs: a loopback in a process of its own, and commands that use it.
+
+pub(crate) mod process;
+pub(crate) mod server;
+pub(crate) mod system;
+pub(crate) mod tmux;
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::Signal;
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+
+use process::Process;
+
+/// The program under test.
+pub(crate) const SSM: &str = env!("CARGO_BIN_EXE_ssm");
+
+/// `ssm loopback`, and a home folder for those who use it.
+pub(crate) struct Loopback {
+    process: Process,
+    home: TempDir,
+    pub(crate) target: String,
+    pub(crate) endpoint: String,
+    environment: Vec<(String, String)>,
+}
+
+impl Loopback {
+    pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    pub(crate) fn with(args: &[&str]) -> Self {
+        let home = TempDir::new().unwrap();
+        // A shell that is hung up would write its history when the folder is gone already.
+        std::fs::write(home.path().join(".bashrc"), "PS1='remote$ '\nunset HISTFILE\n").unwrap();
+        let mut command = clean(SSM, home.path());
+        let process = Process::spawn(command.arg("loopback").args(args));
+        let (environment, target) = process.until("the example", |text| {
+            let (head, rest) = text.split_once("\nssm shell ")?;
+            let variables = head.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
+            let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            Some((variables.collect::<Vec<_>>(), rest.split_once('\n')?.0.to_owned()))
+        });
+        let endpoint = environment.iter().find(|(name, _)| name == "AWS_ENDPOINT_URL").unwrap().1.clone();
+        Self { process, home, target, endpoint, environment }
+    }
+
+    /// A command with everything that the example exports, and nothing else of the user's account.
+    pub(crate) fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = clean(program, self.home.path());
+        command.envs(self.environment.iter().cloned());
+        command
+    }
+
+    /// What the example exports under this name.
+    pub(crate) fn variable(&self, name: &str) -> &str {
+        &self.environment.iter().find(|(found, _)| found == name).unwrap().1
+    }
+
+    /// `ssm` with these arguments.
+    pub(crate) fn ssm(&self, args: &[&str]) -> Command {
+        let mut command = self.command(SSM);
+        command.args(args);
+        command
+    }
+
+    /// Starts `ssm forward` to `port` of this machine, from a free local one.
+    pub(crate) fn forward(&self, port: u16, args: &[&str]) -> Forward {
+        let spec = format!("0:{port}");
+        let mut command = self.ssm(&["forward", &self.target, "-L", &spec]);
+        let process = Process::spawn(command.args(args));
+        let local = process.until("where it listens", |text| {
+            let (_, rest) = text.split_once("listening on 127.0.0.1:")?;
+            rest.split_once(|char: char| !char.is_ascii_digit())?.0.parse().ok()
+        });
+        Forward { process, local: (Ipv4Addr::LOCALHOST, local).into() }
+    }
+
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.endpoint.rsplit_once(':').unwrap().1.parse().unwrap()
+    }
+
+    /// Ends it as Ctrl-C does.
+    pub(crate) fn stop(mut self) {
+        self.process.signal(Signal::INT);
+        assert_eq!(self.process.wait().code(), Some(0), "{}", self.process.stderr());
+    }
+
+    /// Ends it as a crash does.
+    pub(crate) fn kill(&mut self) {
+        self.process.signal(Signal::KILL);
+        self.process.wait();
+    }
+}
+
+/// A running `ssm forward`.
+pub(crate) struct Forward {
+    pub(crate) process: Process,
+    /// Where it listens.
+    pub(crate) local: SocketAddr,
+}
+
+impl Forward {
+    /// Ends it as Ctrl-C does; returns what it said.
+    pub(crate) fn stop(mut self) -> String {
+        self.process.signal(Signal::INT);
+        assert_eq!(self.process.wait().code(), Some(0), "{}", self.process.stderr());
+        self.process.stderr()
+    }
+}
+
+/// A command that sees no account and no configuration of the user.
+pub(crate) fn clean(program: impl AsRef<Path>, home: &Path) -> Command {
+    let mut command = Command::new(program.as_ref());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("AWS_") {
+            command.env_remove(name);
+        }
+    }
+    command.env("HOME", home).env("AWS_EC2_METADATA_DISABLED", "true").env("LC_ALL", "C.UTF-8");
+    command
+}
+
+/// A file of this many bytes that no compression makes smaller, and its digest.
+pub(crate) fn random_file(folder: &Path, len: usize) -> (PathBuf, String) {
+    let path = folder.join("original");
+    let mut file = std::fs::File::create(&path).unwrap();
+    let mut digest = Sha256::new();
+    let mut block = vec![0; 1024 * 1024];
+    getrandom::fill(&mut block).unwrap();
+    let mut left = len;
+    while left > 0 {
+        // Enough to make every block another one.
+        let changed = &mut block[..8];
+        changed.copy_from_slice(&left.to_ne_bytes());
+        let part = &block[..left.min(block.len())];
+        digest.update(part);
+        file.write_all(part).unwrap();
+        left -= part.len();
+    }
+    (path, hex(&digest.finalize()))
+}
+
+/// The digest of a file.
+pub(crate) fn file_digest(path: &Path) -> String {
+    let mut file = std::fs::File::open(path).unwrap();
+    let mut digest = Sha256::new();
+    let mut block = vec![0; 1024 * 1024];
+    loop {
+        match file.read(&mut block).unwrap() {
+            0 => return hex(&digest.finalize()),
+            read => digest.update(&block[..read]),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
