@@ -3,25 +3,36 @@
 use crate::process::{Failure, cargo, run as run_command};
 use crate::workspace::Workspace;
 
-/// Name, package, bench target.
-const BENCHES: &[(&str, &str, &str)] =
-    &[("codec", "ssm-proto", "codec"), ("pair", "ssm-channel", "pair"), ("frames", "ssm-smux", "frames")];
+struct Bench {
+    name: &'static str,
+    package: &'static str,
+    /// For `cargo bench`, in addition.
+    features: &'static [&'static str],
+}
 
-/// `[NAME] [-- ARGS...]`; the arguments go to criterion.
+const BENCHES: &[Bench] = &[
+    Bench { name: "codec", package: "ssm-proto", features: &[] },
+    Bench { name: "pair", package: "ssm-channel", features: &[] },
+    Bench { name: "frames", package: "ssm-smux", features: &[] },
+    // Without the AWS SDK, which takes minutes to build and is not on the path of a byte.
+    Bench { name: "tunnel", package: "ssm-cli", features: &["--no-default-features", "--features", "demo"] },
+];
+
+/// `[NAME...] [-- ARGS...]`; the arguments go to the benches.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<(), Failure> {
     let (names, passed) = match args.iter().position(|arg| arg == "--") {
         Some(at) => (&args[..at], &args[at + 1..]),
         None => (args, &[][..]),
     };
-    let known = BENCHES.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", ");
-    if let Some(unknown) = names.iter().find(|name| !BENCHES.iter().any(|(known, ..)| known == name)) {
+    let known = BENCHES.iter().map(|bench| bench.name).collect::<Vec<_>>().join(", ");
+    if let Some(unknown) = names.iter().find(|name| !BENCHES.iter().any(|bench| bench.name == *name)) {
         return Err(Failure::new(format!("no bench {unknown}; there are: {known}")));
     }
-    for (name, package, bench) in BENCHES {
+    for Bench { name, package, features } in BENCHES {
         if names.is_empty() || names.iter().any(|chosen| chosen == name) {
             let mut command = cargo(&workspace.root);
-            command.args(["bench", "--locked", "--package", package, "--bench", bench, "--"]);
-            run_command(command.args(passed))?;
+            command.args(["bench", "--locked", "--package", package]).args(*features);
+            run_command(command.args(["--bench", name, "--"]).args(passed))?;
         }
     }
     Ok(())

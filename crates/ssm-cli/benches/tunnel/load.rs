@@ -1,0 +1,151 @@
+//! The local program and the destination: plain sockets and threads, so that they take as little of the machine as they can.
+//!
+//! A connection begins with a request: one byte that says what to do, and a count.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Bytes per read and write.
+const CHUNK: usize = 256 * 1024;
+
+/// Longest wait for anything: a bench that hangs should say so.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const UPLOAD: u8 = b'U';
+const DOWNLOAD: u8 = b'D';
+const ECHO: u8 = b'E';
+const REQUEST_LEN: usize = 9;
+
+/// Which way bytes go, as the user sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Up,
+    Down,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Up => "up",
+            Self::Down => "down",
+        })
+    }
+}
+
+/// Starts a destination in threads of its own.
+pub(crate) fn destination() -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?;
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || serve(stream));
+        }
+    });
+    Ok(address)
+}
+
+/// Serves the requests of one connection until it ends.
+fn serve(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut chunk = vec![0x5a; CHUNK];
+    loop {
+        let mut request = [0; REQUEST_LEN];
+        stream.read_exact(&mut request)?;
+        let [kind, count @ ..] = request;
+        let count = u64::from_be_bytes(count);
+        match kind {
+            UPLOAD => {
+                receive(&mut stream, &mut chunk, count)?;
+                stream.write_all(&[1])?;
+            }
+            DOWNLOAD => send(&mut stream, &chunk, count)?,
+            ECHO => {
+                for _ in 0..count {
+                    stream.read_exact(&mut chunk[..1])?;
+                    stream.write_all(&chunk[..1])?;
+                }
+            }
+            _ => return Err(io::Error::other("no such request")),
+        }
+    }
+}
+
+/// Connects to a destination, or to what carries connections there, and waits until it has answered.
+pub(crate) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    echo(&mut stream, 1)?;
+    Ok(stream)
+}
+
+/// Moves `bytes` one way and returns how long it took until the last byte was at the other end.
+pub(crate) fn transfer(stream: &mut TcpStream, way: Way, bytes: u64) -> io::Result<Duration> {
+    let mut chunk = vec![0xa5; CHUNK];
+    let start = Instant::now();
+    match way {
+        Way::Up => {
+            request(stream, UPLOAD, bytes)?;
+            send(stream, &chunk, bytes)?;
+            stream.read_exact(&mut chunk[..1])?;
+        }
+        Way::Down => {
+            request(stream, DOWNLOAD, bytes)?;
+            receive(stream, &mut chunk, bytes)?;
+        }
+    }
+    Ok(start.elapsed())
+}
+
+/// Sends one byte and waits for its return, `rounds` times; returns how long each round took.
+pub(crate) fn echo(stream: &mut TcpStream, rounds: u64) -> io::Result<Vec<Duration>> {
+    request(stream, ECHO, rounds)?;
+    let mut byte = [7];
+    let times = (0..rounds).map(|_| {
+        let start = Instant::now();
+        stream.write_all(&byte)?;
+        stream.read_exact(&mut byte)?;
+        Ok(start.elapsed())
+    });
+    times.collect()
+}
+
+/// Connects, asks for one byte, and returns when it came.
+pub(crate) fn first_byte(address: SocketAddr) -> io::Result<Instant> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    request(&mut stream, DOWNLOAD, 1)?;
+    stream.read_exact(&mut [0])?;
+    Ok(Instant::now())
+}
+
+fn request(stream: &mut TcpStream, kind: u8, count: u64) -> io::Result<()> {
+    let mut request = [kind; REQUEST_LEN];
+    request[1..].copy_from_slice(&count.to_be_bytes());
+    stream.write_all(&request)
+}
+
+fn send(stream: &mut TcpStream, chunk: &[u8], mut bytes: u64) -> io::Result<()> {
+    while bytes > 0 {
+        let part = usize::try_from(bytes).unwrap_or(usize::MAX).min(chunk.len());
+        stream.write_all(&chunk[..part])?;
+        bytes -= part as u64;
+    }
+    Ok(())
+}
+
+fn receive(stream: &mut TcpStream, chunk: &mut [u8], mut bytes: u64) -> io::Result<()> {
+    while bytes > 0 {
+        let most = usize::try_from(bytes).unwrap_or(usize::MAX).min(chunk.len());
+        match stream.read(&mut chunk[..most])? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => bytes -= read as u64,
+        }
+    }
+    Ok(())
+}
