@@ -1,8 +1,10 @@
 //! The control plane on the AWS SDK.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
@@ -34,7 +36,13 @@ pub struct AwsControl {
     client: Client,
     config: SdkConfig,
     region: String,
+    /// What the last upgrade was signed with. The chain has no memory of its own, and a single sign-on or an external program
+    /// takes long to ask.
+    credentials: Arc<Mutex<Option<Credentials>>>,
 }
+
+/// Credentials that expire within this are asked for anew.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(300);
 
 impl AwsControl {
     /// Finds region and credentials. Makes no API call; credentials that need the network are fetched with the first one.
@@ -64,7 +72,8 @@ impl AwsControl {
         if let Some(url) = options.endpoint_url {
             ssm = ssm.endpoint_url(url);
         }
-        Ok(Self { client: Client::from_conf(ssm.build()), config, region })
+        let credentials = Arc::default();
+        Ok(Self { client: Client::from_conf(ssm.build()), config, region, credentials })
     }
 
     /// The region in use.
@@ -117,14 +126,28 @@ impl ControlPlane for AwsControl {
     }
 
     async fn identity(&self) -> Result<Option<Identity>, ControlError> {
+        if let Some(credentials) = self.cached() {
+            return Ok(Some(Identity::new(credentials, self.region.clone())));
+        }
         let Some(provider) = self.config.credentials_provider() else { return Ok(None) };
         match provider.provide_credentials().await {
-            Ok(credentials) => Ok(Some(Identity::new(credentials, self.region.clone()))),
+            Ok(credentials) => {
+                *self.credentials.lock().unwrap_or_else(PoisonError::into_inner) = Some(credentials.clone());
+                Ok(Some(Identity::new(credentials, self.region.clone())))
+            }
             Err(error) => Err(ControlError::new(
                 ControlErrorKind::Credentials,
                 format!("no usable AWS credentials: {}", DisplayErrorContext(error)),
             )),
         }
+    }
+}
+
+impl AwsControl {
+    fn cached(&self) -> Option<Credentials> {
+        let cached = self.credentials.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let fresh = cached.expiry().is_none_or(|at| at > SystemTime::now() + EXPIRY_MARGIN);
+        fresh.then_some(cached)
     }
 }
 
