@@ -85,7 +85,7 @@ fn ctrl_c_reaches_the_far_side_although_the_cli_ignores_it() {
     tmux.line("echo status=$?");
     tmux.until_line("status=130");
     tmux.line("exit");
-    tmux.until_line("code=0");
+    tmux.until("the exit code", |screen| screen.contains("code=0"));
     assert_eq!(shell::modes(&tmux, loopback.home()), before);
 }
 

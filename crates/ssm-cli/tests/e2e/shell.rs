@@ -93,7 +93,7 @@ fn exit_ends_it_and_leaves_the_terminal_as_it_was() {
     tmux.until("the far prompt", |screen| screen.contains("remote$"));
     tmux.line("exit 3");
     // AWS's agent has no exit code for a shell.
-    tmux.until_line("code=0");
+    tmux.until("the exit code", |screen| screen.contains("code=0"));
     assert_eq!(modes(&tmux, loopback.home()), before);
 }
 
@@ -122,7 +122,7 @@ fn a_service_that_dies_is_told_and_leaves_the_terminal_as_it_was() {
     tmux.until("a word about it", |screen| screen.contains("ssm: the connection was lost; connecting again"));
     // It goes on trying; a signal ends that.
     send(&tmux, Signal::TERM);
-    tmux.until_line("code=143");
+    tmux.until("the exit code", |screen| screen.contains("code=143"));
     assert_eq!(modes(&tmux, loopback.home()), before);
 }
 
