@@ -25,7 +25,7 @@ pub enum ForwardError {
 
 /// What is wrong with a forward as the user wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{} is no forward: {reason}; write [bind:]port:host:hostport, port:hostport or port, IPv6 addresses in brackets", .text.escape_debug())]
+#[error("{} is no forward: {reason}; write [bind:]port:host:hostport, port:hostport, port or /path:host:hostport, IPv6 addresses in brackets", .text.escape_debug())]
 pub struct ParseSpecError {
     pub(crate) text: String,
     pub(crate) reason: &'static str,

@@ -80,7 +80,36 @@ impl FromStr for ForwardSpec {
     }
 }
 
+impl FromStr for ListenAddr {
+    type Err = ParseSpecError;
+
+    /// `[bind:]port`, as `ssh -D` has it.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = split(text).and_then(|fields| match fields.as_slice() {
+            [port] => Ok(Self::Loopback { port: local_port(port)? }),
+            [bind, port] => listen(bind, local_port(port)?),
+            _ => Err("it has more than two fields"),
+        });
+        parsed.map_err(|reason| ParseSpecError { text: text.chars().take(300).collect(), reason })
+    }
+}
+
+impl FromStr for Destination {
+    type Err = ParseSpecError;
+
+    /// `host:port`, as `ssh -W` has it; `port` for the target itself.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = split(text).and_then(|fields| behind(&fields));
+        parsed.map_err(|reason| ParseSpecError { text: text.chars().take(300).collect(), reason })
+    }
+}
+
 fn parse(text: &str) -> Result<ForwardSpec, &'static str> {
+    if text.starts_with('/') || text.starts_with("./") {
+        let (path, rest) = text.split_once(':').ok_or("the socket leads nowhere")?;
+        let listen = ListenAddr::Unix(path.into());
+        return Ok(ForwardSpec { listen, destination: behind(&split(rest)?)? });
+    }
     let fields = split(text)?;
     let (listen, destination) = match fields.as_slice() {
         [port] => {
@@ -98,6 +127,14 @@ fn parse(text: &str) -> Result<ForwardSpec, &'static str> {
         _ => return Err("it has more than four fields"),
     };
     Ok(ForwardSpec { listen, destination })
+}
+
+fn behind(fields: &[&str]) -> Result<Destination, &'static str> {
+    match fields {
+        [port] => Ok(Destination::Target { port: remote_port(port)? }),
+        [host, port] => destination(host, port),
+        _ => Err("the destination is neither host:port nor port"),
+    }
 }
 
 /// Splits at colons that are not inside brackets, and takes the brackets off.
@@ -124,15 +161,33 @@ fn split(text: &str) -> Result<Vec<&str>, &'static str> {
 }
 
 fn local_port(text: &str) -> Result<u16, &'static str> {
-    number(text).ok_or("the local port is not a number up to 65535")
+    number(text).or_else(|| service(text)).ok_or("the local port is not a number up to 65535")
 }
 
 fn remote_port(text: &str) -> Result<u16, &'static str> {
-    number(text).filter(|port| *port != 0).ok_or("the remote port is not a number from 1 to 65535")
+    let port = number(text).or_else(|| service(text)).filter(|port| *port != 0);
+    port.ok_or("the remote port is not a number from 1 to 65535")
 }
 
 fn number(text: &str) -> Option<u16> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// The TCP port of a service, where the system has a list of them.
+fn service(name: &str) -> Option<u16> {
+    if !name.starts_with(|first: char| first.is_ascii_alphabetic()) {
+        return None;
+    }
+    find_service(&std::fs::read_to_string("/etc/services").ok()?, name)
+}
+
+/// Lines are `name port/protocol aliases # comment`.
+fn find_service(table: &str, name: &str) -> Option<u16> {
+    table.lines().find_map(|line| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let (first, port) = (words.next()?, words.next()?.strip_suffix("/tcp")?);
+        (first == name || words.any(|alias| alias == name)).then(|| port.parse().ok())?
+    })
 }
 
 fn listen(bind: &str, port: u16) -> Result<ListenAddr, &'static str> {
@@ -203,6 +258,39 @@ mod tests {
         assert_eq!(spec("8080:[fd00::7]:80"), "localhost:8080 -> [fd00::7]:80");
         assert_eq!(spec("8080:80"), "localhost:8080 -> port 80 of the target");
         assert_eq!(spec("80"), "localhost:80 -> port 80 of the target");
+    }
+
+    #[test]
+    fn sockets_are_paths_up_to_the_first_colon() {
+        assert_eq!(spec("/run/db.sock:db.internal:5432"), "/run/db.sock -> db.internal:5432");
+        assert_eq!(spec("./s:[fd00::7]:80"), "./s -> [fd00::7]:80");
+        assert_eq!(spec("/s:80"), "/s -> port 80 of the target");
+        assert!(spec("/s").contains("leads nowhere"));
+        assert!(spec("/s:a:b:c").contains("the destination"));
+    }
+
+    #[test]
+    fn listeners_and_destinations_stand_alone() {
+        let listen = |text: &str| text.parse::<ListenAddr>().map(|listen| listen.to_string()).ok();
+        assert_eq!(listen("1080").as_deref(), Some("localhost:1080"));
+        assert_eq!(listen("[::1]:1080").as_deref(), Some("[::1]:1080"));
+        assert_eq!(listen("a:1080"), None);
+        assert_eq!(listen("1:2:3"), None);
+        let destination = |text: &str| text.parse::<Destination>().map(|to| to.to_string()).ok();
+        assert_eq!(destination("db:5432").as_deref(), Some("db:5432"));
+        assert_eq!(destination("[fd00::7]:22").as_deref(), Some("[fd00::7]:22"));
+        assert_eq!(destination("22").as_deref(), Some("port 22 of the target"));
+        assert_eq!(destination("db:0"), None);
+    }
+
+    #[test]
+    fn services_have_names_and_aliases() {
+        let table = "# names\ndomain 53/udp\nhttp\t80/tcp www # World Wide Web\nhttp 80/udp\nbad x/tcp\n";
+        assert_eq!(find_service(table, "http"), Some(80));
+        assert_eq!(find_service(table, "www"), Some(80));
+        assert_eq!(find_service(table, "World"), None);
+        assert_eq!(find_service(table, "domain"), None);
+        assert_eq!(find_service(table, "bad"), None);
     }
 
     #[test]
