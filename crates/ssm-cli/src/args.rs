@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::str::FromStr;
 
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use ssm_portfwd::ForwardSpec;
+use ssm_portfwd::{Destination, ForwardSpec, ListenAddr};
 
 /// Shells, tunnels and ssh to private machines through AWS Session Manager.
 #[derive(Debug, Parser)]
@@ -50,17 +50,42 @@ pub(crate) struct ShellArgs {
 
 /// Carry local connections to a machine, or to a host it can reach
 ///
-/// Ctrl-C ends it, with exit code 0.
+/// Ctrl-C ends it, with exit code 0. A session that the service ends is replaced when the next connection needs it.
 #[derive(Debug, ClapArgs)]
+#[command(group = clap::ArgGroup::new("forwards").args(["specs", "proxies", "stdio"]).required(true).multiple(true))]
 pub(crate) struct ForwardArgs {
     /// Instance id (i-..., mi-...) or container (ecs:CLUSTER_TASKID_RUNTIMEID)
     #[arg(required_unless_present = "attach")]
     pub(crate) target: Option<String>,
     /// Where to listen and where to lead, as in ssh: [bind:]port:host:hostport; port:hostport or port for the machine itself
     ///
-    /// May be repeated: each one is a session of its own. Local port 0 takes a free one, which is printed.
-    #[arg(short = 'L', value_name = "SPEC", required = true)]
+    /// May be repeated: each one has sessions of its own. Local port 0 takes a free one, which is printed. A path in place of
+    /// the port is a UNIX socket: /path:host:hostport. Ports may be names of services.
+    #[arg(short = 'L', value_name = "SPEC")]
     pub(crate) specs: Vec<ForwardSpec>,
+    /// Serve SOCKS5 and HTTP CONNECT, with a session for each destination: [bind:]port
+    ///
+    /// Names are looked up by the machine. Sessions that were idle for five minutes end.
+    #[arg(short = 'D', value_name = "[BIND:]PORT", conflicts_with = "attach")]
+    pub(crate) proxies: Vec<ListenAddr>,
+    /// Carry stdin and stdout to a host, or to a port of the machine itself
+    #[arg(short = 'W', value_name = "HOST:PORT", conflicts_with_all = ["specs", "proxies", "json", "command", "lanes"])]
+    pub(crate) stdio: Option<Destination>,
+    /// Most sessions for one destination; another one is opened when all have a connection
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) lanes: u16,
+    /// End all forwards when one of them cannot be set up, in place of carrying on with the others
+    #[arg(long)]
+    pub(crate) exit_on_forward_failure: bool,
+    /// Write each event to stdout, as a line of JSON
+    #[arg(long, conflicts_with = "command")]
+    pub(crate) json: bool,
+    /// Run this once all forwards listen, and end with it and its exit code
+    ///
+    /// {host} and {port} in its arguments are where the first forward listens, {host2} and {port2} the second, and so on; the
+    /// variables SSM_FORWARD_HOST, SSM_FORWARD_PORT, SSM_FORWARD_HOST_2, ... say the same.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
     #[command(flatten)]
@@ -251,6 +276,18 @@ mod tests {
         assert!(parse("ssm forward -L 80").is_err());
         assert!(parse("ssm forward --attach -L 80").is_ok());
         assert!(parse("ssm forward --attach --region eu-west-1 -L 80").is_err());
+    }
+
+    #[test]
+    fn a_forward_leads_somewhere() {
+        assert!(parse("ssm forward i-0123456789abcdef0").is_err());
+        for form in ["-D 1080", "-W db:22", "-L /run/s:db:5432", "-L 80 -D 0 --lanes 4 -- psql -p {port}"] {
+            assert!(parse(&format!("ssm forward i-0123456789abcdef0 {form}")).is_ok(), "{form}");
+        }
+        for form in ["-W db:22 -L 80", "-W db", "-D a:b:c", "-L 80 --lanes 0", "-L 80 --json -- true"] {
+            assert!(parse(&format!("ssm forward i-0123456789abcdef0 {form}")).is_err(), "{form}");
+        }
+        assert!(parse("ssm forward --attach -D 1080").is_err());
     }
 
     #[test]

@@ -145,7 +145,7 @@ fn a_closed_port_resets_the_connection_and_the_forward_lives_on() {
     program.signal(Signal::INT);
     let outcome = program.wait();
     assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
-    assert_eq!(outcome.stderr.lines().count(), 3, "{outcome:?}");
+    assert_eq!(outcome.stderr.lines().count(), 4, "{outcome:?}");
     assert!(TcpListener::bind(address).is_ok(), "the port is still taken");
 }
 

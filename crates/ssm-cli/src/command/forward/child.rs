@@ -1,0 +1,133 @@
+//! The command that runs while the forwards do.
+
+use std::ffi::{OsStr, OsString};
+use std::io::IsTerminal;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitCode, ExitStatus};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal as Number, kill_process};
+use ssm_portfwd::LocalAddr;
+use tokio::process::{Child, Command};
+
+use crate::error::Error;
+use crate::process::Signal;
+
+/// How long the command may take to end once it was asked to.
+const LEAVE: Duration = Duration::from_secs(2);
+
+/// A running command. Dropping it kills it.
+pub(super) struct Running(Child);
+
+impl Running {
+    /// Starts it, with the address of each forward in its arguments and variables.
+    pub(super) fn start(words: &[OsString], addresses: &[LocalAddr]) -> Result<Self, Error> {
+        let (program, arguments) = words.split_first().expect("clap gives a command at least one word");
+        let mut command = Command::new(program);
+        command.args(arguments.iter().map(|argument| filled(argument, addresses))).kill_on_drop(true);
+        for (number, address) in addresses.iter().enumerate() {
+            let (host, port) = parts(address);
+            let suffixes = [Some(format!("_{}", number + 1)), (number == 0).then(String::new)];
+            for suffix in suffixes.into_iter().flatten() {
+                command.env(format!("SSM_FORWARD_HOST{suffix}"), &host);
+                if let Some(port) = port {
+                    command.env(format!("SSM_FORWARD_PORT{suffix}"), port.to_string());
+                }
+            }
+        }
+        command.spawn().map(Self).map_err(Error::local("cannot run the command"))
+    }
+
+    /// Waits for its end; for ever without one. Cancel safe.
+    pub(super) async fn ended(running: &mut Option<Self>) -> Result<ExitCode, Error> {
+        match running {
+            Some(Self(child)) => {
+                let status = child.wait().await.map_err(Error::local("cannot wait for the command"))?;
+                Ok(exit_code(status))
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Passes on a signal that only this process has: those of a terminal's keys go to the command as well.
+    pub(super) fn signal(&self, signal: Signal) {
+        let number = match signal {
+            Signal::Interrupt | Signal::Quit if std::io::stdin().is_terminal() => return,
+            Signal::Interrupt => Number::INT,
+            Signal::Quit => Number::QUIT,
+            Signal::Hangup => Number::HUP,
+            Signal::Terminate => Number::TERM,
+        };
+        self.kill(number);
+    }
+
+    /// Asks it to end, and waits a while for that.
+    pub(super) async fn end(&mut self) {
+        self.kill(Number::TERM);
+        let _ = tokio::time::timeout(LEAVE, self.0.wait()).await;
+    }
+
+    fn kill(&self, number: Number) {
+        let pid = self.0.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+        if let Some(pid) = pid {
+            // It may have ended in this moment.
+            let _ = kill_process(pid, number);
+        }
+    }
+}
+
+/// What a shell reports.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status.code().or_else(|| Some(128 + status.signal()?));
+    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
+}
+
+/// Host and port; the path and no port for a UNIX socket.
+fn parts(address: &LocalAddr) -> (String, Option<u16>) {
+    match address {
+        LocalAddr::Tcp(address) => (address.ip().to_string(), Some(address.port())),
+        other @ LocalAddr::Unix(_) => (other.to_string(), None),
+    }
+}
+
+/// An argument with its placeholders replaced. One that is not UTF-8 has none.
+fn filled(argument: &OsStr, addresses: &[LocalAddr]) -> OsString {
+    let Some(text) = argument.to_str() else { return argument.to_owned() };
+    let mut text = text.to_owned();
+    for (number, address) in addresses.iter().enumerate() {
+        let (host, port) = parts(address);
+        let suffixes = [Some(format!("{}", number + 1)), (number == 0).then(String::new)];
+        for suffix in suffixes.into_iter().flatten() {
+            text = text.replace(&format!("{{host{suffix}}}"), &host);
+            if let Some(port) = port {
+                text = text.replace(&format!("{{port{suffix}}}"), &port.to_string());
+            }
+        }
+    }
+    text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_are_numbered() {
+        let addresses = [
+            LocalAddr::Tcp("127.0.0.1:5432".parse().unwrap()),
+            LocalAddr::Tcp("[::1]:80".parse().unwrap()),
+            LocalAddr::Unix("/run/s".into()),
+        ];
+        let fill = |text: &str| filled(OsStr::new(text), &addresses).into_string().unwrap();
+        assert_eq!(fill("{host}:{port} {host1}:{port1}"), "127.0.0.1:5432 127.0.0.1:5432");
+        assert_eq!(fill("http://[{host2}]:{port2}/"), "http://[::1]:80/");
+        assert_eq!(fill("{host3} {port3} {port4} {} {x}"), "/run/s {port3} {port4} {} {x}");
+    }
+
+    #[test]
+    fn a_signal_is_reported_as_a_shell_does() {
+        let code = |raw| format!("{:?}", exit_code(ExitStatus::from_raw(raw)));
+        assert_eq!(code(7 << 8), format!("{:?}", ExitCode::from(7)));
+        assert_eq!(code(15), format!("{:?}", ExitCode::from(143)));
+    }
+}

@@ -1,0 +1,131 @@
+//! The line that shows on a terminal what the forwards are doing.
+
+use std::fmt::{self, Display};
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use ssm_portfwd::Traffic;
+
+use crate::output;
+
+/// Moves to the start of the line and clears it.
+const CLEAR: &str = "\r\x1b[K";
+
+/// The status line, where there is one: on a terminal that nothing else writes to.
+#[derive(Debug)]
+pub(super) struct Status {
+    shown: bool,
+    last: Sample,
+}
+
+#[derive(Debug)]
+struct Sample {
+    at: Instant,
+    sent: u64,
+    received: u64,
+}
+
+/// What the line says besides rates.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    pub(super) connections: usize,
+    pub(super) lanes: usize,
+    pub(super) resumes: u64,
+}
+
+impl Status {
+    /// `None` in a pipe, when only failures are said, and beside a log.
+    pub(super) fn new() -> Option<Self> {
+        let alone =
+            io::stderr().is_terminal() && !output::is_quiet() && !tracing::enabled!(tracing::Level::INFO);
+        alone.then(|| Self { shown: false, last: Sample { at: Instant::now(), sent: 0, received: 0 } })
+    }
+
+    /// Draws it again.
+    pub(super) fn draw(&mut self, counts: Counts, traffic: &Traffic) {
+        let sample = Sample { at: Instant::now(), sent: traffic.sent(), received: traffic.received() };
+        let passed = sample.at.duration_since(self.last.at);
+        let up = rate(sample.sent - self.last.sent, passed);
+        let down = rate(sample.received - self.last.received, passed);
+        self.last = sample;
+        let line = line(counts, up, down, traffic.rtt());
+        // Nobody is left to tell when stderr is gone.
+        let _ = write!(io::stderr().lock(), "{CLEAR}{line}");
+        self.shown = true;
+    }
+
+    /// Makes room for another line.
+    pub(super) fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            let _ = write!(io::stderr().lock(), "{CLEAR}");
+        }
+    }
+}
+
+fn line(counts: Counts, up: u64, down: u64, rtt: Duration) -> String {
+    let Counts { connections, lanes, resumes } = counts;
+    let mut line = format!("{connections} open, up {}/s, down {}/s, lanes {lanes}", Bytes(up), Bytes(down));
+    if !rtt.is_zero() {
+        line += &format!(", RTT {} ms", rtt.as_millis());
+    }
+    if resumes > 0 {
+        line += &format!(", resumed {resumes}");
+    }
+    line
+}
+
+/// Bytes a second.
+fn rate(bytes: u64, passed: Duration) -> u64 {
+    let millis = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX).max(1);
+    bytes.saturating_mul(1000) / millis
+}
+
+/// A number of bytes for a person.
+pub(super) struct Bytes(pub(super) u64);
+
+impl Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mut whole, mut tenths) = (self.0, 0);
+        for unit in ["B", "KiB", "MiB", "GiB"] {
+            if whole < 1024 || unit == "GiB" {
+                return match (unit, whole) {
+                    ("B", _) | (_, 100..) => write!(f, "{whole} {unit}"),
+                    _ => write!(f, "{whole}.{tenths} {unit}"),
+                };
+            }
+            tenths = whole % 1024 * 10 / 1024;
+            whole /= 1024;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_for_people() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (150 << 20, "150 MiB"),
+            (5 << 40, "5120 GiB"),
+        ] {
+            assert_eq!(Bytes(bytes).to_string(), text);
+        }
+        assert_eq!(rate(500, Duration::from_millis(500)), 1000);
+        assert_eq!(rate(u64::MAX, Duration::ZERO), u64::MAX);
+    }
+
+    #[test]
+    fn the_line_says_what_there_is() {
+        let mut counts = Counts { connections: 3, lanes: 2, resumes: 0 };
+        let said = line(counts, 1024, 0, Duration::ZERO);
+        assert_eq!(said, "3 open, up 1.0 KiB/s, down 0 B/s, lanes 2");
+        counts.resumes = 1;
+        assert!(line(counts, 0, 0, Duration::from_millis(52)).ends_with("lanes 2, RTT 52 ms, resumed 1"));
+    }
+}
