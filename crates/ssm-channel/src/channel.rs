@@ -788,7 +788,7 @@ impl Channel {
         if self.phase == Phase::Closed || !self.send_queue.has_pending() {
             return None;
         }
-        let paced = self.pacer.as_ref().and_then(|pacer| pacer.next(now));
+        let paced = self.pacer.as_mut().and_then(|pacer| pacer.next(now));
         let paused = match (self.paused, self.role) {
             (false, _) => None,
             (true, Role::Client) => self.pause_probe.filter(|at| *at > now),

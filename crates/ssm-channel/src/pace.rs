@@ -12,6 +12,8 @@ pub(crate) struct Pacer {
     /// Messages a second as of now.
     rate: u32,
     on_schedule: Option<Instant>,
+    /// Nothing goes before this: the messages that become due until then go together.
+    resumes: Option<Instant>,
     /// When the rate was last changed.
     changed: Option<Instant>,
 }
@@ -19,20 +21,31 @@ pub(crate) struct Pacer {
 /// The rate never falls below this share of what is configured.
 const SLOWEST: u32 = 8;
 
+/// How long messages gather that are due one by one. At 900 a second each would wake the process for itself.
+const GATHER: Duration = Duration::from_millis(4);
+
 /// How long without a pause before the rate grows by a step.
 const RECOVERY: Duration = Duration::from_secs(10);
 
 impl Pacer {
     pub(crate) fn new(pacing: Pacing) -> Self {
         let pacing = Pacing { per_second: pacing.per_second.max(1), ..pacing };
-        Self { pacing, rate: pacing.per_second, on_schedule: None, changed: None }
+        Self { pacing, rate: pacing.per_second, on_schedule: None, resumes: None, changed: None }
     }
 
     /// When the next message may go; `None` for at once.
-    pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
-        let tolerance = self.interval() * self.pacing.burst.saturating_sub(1);
-        let earliest = self.on_schedule?.checked_sub(tolerance)?;
-        (earliest > now).then_some(earliest)
+    pub(crate) fn next(&mut self, now: Instant) -> Option<Instant> {
+        let interval = self.interval();
+        let burst = self.pacing.burst.saturating_sub(1);
+        let earliest = self.on_schedule?.checked_sub(interval * burst)?;
+        if earliest > now {
+            // What gathers must fit the bucket, or the rate would not be reached.
+            let gathered = GATHER.as_nanos() / interval.as_nanos().max(1);
+            let gathered = u32::try_from(gathered).unwrap_or(u32::MAX).min(burst / 2);
+            self.resumes = Some(earliest + interval * gathered);
+        }
+        self.resumes = self.resumes.filter(|at| *at > now);
+        self.resumes
     }
 
     /// Counts a message that goes out.
@@ -78,6 +91,23 @@ mod tests {
             }
         }
         assert!((1_895..=1_901).contains(&sent), "{sent} messages in 2 s");
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time: only differences matter")]
+    fn messages_that_become_due_soon_go_together() {
+        let mut pacer = Pacer::new(Pacing { per_second: 1000, burst: 10 });
+        let mut now = Instant::now();
+        (0..10).for_each(|_| pacer.sent(now));
+        for _ in 0..5 {
+            now = pacer.next(now).unwrap();
+            let mut together = 0;
+            while pacer.next(now).is_none() {
+                pacer.sent(now);
+                together += 1;
+            }
+            assert_eq!(together, 5);
+        }
     }
 
     #[test]
