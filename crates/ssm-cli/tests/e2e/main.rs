@@ -2,6 +2,7 @@
 //!
 //! Every test starts its own loopback and its own servers, on ports chosen when it runs, and ends them with itself.
 
+#![cfg(all(feature = "aws", feature = "demo"))]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod aws_cli;
