@@ -1,5 +1,10 @@
 //! What the user typed. Nothing here looks at the machine or the network.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "the documentation of arguments is their help text, where brackets mean optional"
+)]
+
 use std::ffi::OsString;
 use std::str::FromStr;
 

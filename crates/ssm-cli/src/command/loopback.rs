@@ -31,6 +31,7 @@ fn example(loopback: &ssm_loopback::Loopback, args: &LoopbackArgs) -> String {
          export AWS_ACCESS_KEY_ID={access_key}\n\
          export AWS_SECRET_ACCESS_KEY={secret_key}\n\
          export AWS_REGION={region}\n\
+         export AWS_DEFAULT_REGION={region}\n\
          ssm shell {target}\n",
         url = loopback.endpoint_url(),
         profile = args.agent.profile,
