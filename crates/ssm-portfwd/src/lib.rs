@@ -47,3 +47,8 @@ pub use proxy::{Proxy, ProxyConfig};
 pub use spec::{Destination, ForwardSpec, ListenAddr};
 pub use traffic::Traffic;
 pub use tunnel::{Tunnel, TunnelStream};
+
+/// Compiles the example in the README of the workspace.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
