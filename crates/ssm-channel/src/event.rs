@@ -1,5 +1,6 @@
 //! What a channel tells its caller.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -123,4 +124,26 @@ pub enum CloseReason {
     HandshakeFailed(HandshakeError),
     /// The peer broke the protocol.
     PeerMisbehaved(ChannelError),
+}
+
+/// In words, for a person. Text of the service is in it as it came.
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Terminated => f.write_str("the session was ended from here"),
+            Self::AgentClosed { detail: Some(detail), .. } => {
+                write!(f, "the session was ended by the service: {detail}")
+            }
+            Self::AgentClosed { detail: None, .. } => f.write_str("the session was ended by the service"),
+            Self::Undeliverable { .. } => {
+                f.write_str("the session was given up: the agent acknowledged nothing for minutes")
+            }
+            Self::ConnectionLost(tried) => {
+                write!(f, "the connection was lost and did not come back within {} s", tried.as_secs())
+            }
+            Self::ResumeRefused => f.write_str("the connection was lost and the session cannot be resumed"),
+            Self::HandshakeFailed(error) => write!(f, "the session did not start: {error}"),
+            Self::PeerMisbehaved(error) => write!(f, "the session cannot go on: {error}"),
+        }
+    }
 }

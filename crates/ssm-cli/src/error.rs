@@ -90,23 +90,7 @@ fn not_started(reason: &CloseReason) -> String {
 
 /// The end of a session in words. [`CloseReason::Terminated`] is what the user wanted and needs none.
 pub(crate) fn ending(reason: &CloseReason) -> String {
-    match reason {
-        CloseReason::Terminated => "the session was ended from here".into(),
-        CloseReason::AgentClosed { detail: Some(detail), .. } => {
-            format!("the session was ended by the service: {detail}")
-        }
-        CloseReason::AgentClosed { detail: None, .. } => "the session was ended by the service".into(),
-        CloseReason::Undeliverable { .. } => {
-            "the session was given up: the agent acknowledged nothing for minutes".into()
-        }
-        CloseReason::ConnectionLost(tried) => {
-            format!("the connection was lost and did not come back within {} s", tried.as_secs())
-        }
-        CloseReason::ResumeRefused => "the connection was lost and the session cannot be resumed".into(),
-        CloseReason::HandshakeFailed(error) => format!("the session did not start: {error}"),
-        CloseReason::PeerMisbehaved(error) => format!("the session cannot go on: {error}"),
-        other => format!("the session ended: {other:?}"),
-    }
+    reason.to_string()
 }
 
 #[cfg(test)]
