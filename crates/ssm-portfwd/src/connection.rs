@@ -5,14 +5,15 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, BufMut, Bytes};
 use ssm_session::MessageBuf;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use crate::TunnelError;
+use crate::pipe::PipeEnd;
 use crate::ready::{ReadyList, ReadyWaker};
 
 /// The local end of a connection.
@@ -20,13 +21,6 @@ pub(crate) enum LocalEnd {
     Tcp(TcpStream),
     Pipe(PipeEnd),
     Other(Pin<Box<dyn Io>>),
-}
-
-/// One end of a pipe inside this process.
-pub(crate) struct PipeEnd {
-    pub(crate) pipe: DuplexStream,
-    /// Says to the other end that what it reads did not end in order.
-    pub(crate) broken: Arc<AtomicBool>,
 }
 
 /// A local connection that was taken and is not carried yet.
@@ -49,10 +43,10 @@ impl Incoming {
         Self { end, number, early: Bytes::new(), accepted: Bytes::new(), refused: Bytes::new() }
     }
 
-    /// The destination cannot be reached.
-    pub(crate) fn refuse(mut self) {
+    /// The destination cannot be reached, for this reason.
+    pub(crate) fn refuse(mut self, why: TunnelError) {
         if self.refused.is_empty() {
-            return self.end.reset();
+            return self.end.reset(why);
         }
         let mut cx = Context::from_waker(Waker::noop());
         // The socket is new, so the few bytes of the answer fit its buffer.
@@ -282,8 +276,8 @@ impl Connection {
     }
 
     /// Closes so that the program sees a reset, not an end.
-    pub(crate) fn reset(self) {
-        self.end.reset();
+    pub(crate) fn reset(self, why: TunnelError) {
+        self.end.reset(why);
     }
 
     fn advance(&mut self, mut taken: usize) {
@@ -312,12 +306,12 @@ impl Connection {
 }
 
 impl LocalEnd {
-    /// Closes so that the program sees a reset, not an end.
-    fn reset(self) {
+    /// Closes so that the program sees a reset, not an end; a program in this process sees why.
+    fn reset(self, why: TunnelError) {
         match &self {
             // Without it the program would take a failure for an orderly end; if it fails there is nothing better to do.
             Self::Tcp(stream) => drop(stream.set_zero_linger()),
-            Self::Pipe(end) => end.broken.store(true, Ordering::Release),
+            Self::Pipe(end) => end.fail(why),
             Self::Other(_) => {}
         }
     }
@@ -325,7 +319,7 @@ impl LocalEnd {
     fn as_io(&mut self) -> Pin<&mut dyn Io> {
         match self {
             Self::Tcp(stream) => Pin::<&mut TcpStream>::new(stream),
-            Self::Pipe(end) => Pin::<&mut DuplexStream>::new(&mut end.pipe),
+            Self::Pipe(end) => Pin::<&mut PipeEnd>::new(end),
             Self::Other(stream) => stream.as_mut(),
         }
     }
@@ -335,7 +329,7 @@ impl fmt::Debug for LocalEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(stream) => stream.fmt(f),
-            Self::Pipe(end) => end.pipe.fmt(f),
+            Self::Pipe(end) => end.fmt(f),
             Self::Other(_) => f.write_str("Other"),
         }
     }

@@ -1,6 +1,7 @@
 //! Why a forward could not be set up.
 
 use std::io;
+use std::sync::Arc;
 
 use ssm_session::SessionError;
 
@@ -20,7 +21,7 @@ pub enum ForwardError {
     },
     /// The first session could not be started.
     #[error(transparent)]
-    Session(#[from] SessionError),
+    Session(Arc<SessionError>),
 }
 
 /// What is wrong with a forward as the user wrote it.

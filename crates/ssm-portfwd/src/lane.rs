@@ -12,12 +12,12 @@ use ssm_session::{
 };
 use tokio::time::Sleep;
 
-use crate::Notice;
 use crate::connection::Incoming;
 use crate::mux::MuxCarrier;
 use crate::ready::ReadyList;
 use crate::single::SingleCarrier;
 use crate::traffic::{Counted, Traffic};
+use crate::{Notice, TunnelError};
 
 /// Frames read before the other steps of a turn get their chance.
 const INBOUND_BUDGET: usize = 64;
@@ -91,11 +91,18 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) list: Arc<ReadyList>,
     notices: VecDeque<Notice>,
+    /// Why the session is over, once it is.
+    over: Option<CloseReason>,
 }
 
 impl Shared {
     pub(crate) fn notify(&mut self, notice: Notice) {
         self.notices.push_back(notice);
+    }
+
+    /// What becomes of a connection whose destination had not ended.
+    pub(crate) fn gone(&self) -> TunnelError {
+        self.over.clone().map_or(TunnelError::Gone, TunnelError::SessionOver)
     }
 }
 
@@ -104,7 +111,7 @@ impl<C: ControlPlane> Lane<C> {
         Self {
             session,
             carrier: Carrier::Waiting(Vec::new()),
-            shared: Shared { config, list: Arc::default(), notices: VecDeque::new() },
+            shared: Shared { config, list: Arc::default(), notices: VecDeque::new(), over: None },
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             ended: None,
             stopped: None,
@@ -234,6 +241,7 @@ impl<C: ControlPlane> Lane<C> {
                     Carrier::Mux(mux) => mux.end(),
                     Carrier::Single(single) => single.end(&reason),
                 }
+                self.shared.over = Some(reason.clone());
                 self.ended = Some((reason, now() + DRAIN_TIMEOUT));
             }
         }

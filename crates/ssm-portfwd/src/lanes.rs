@@ -12,10 +12,10 @@ use ssm_session::{CloseReason, ControlPlane, Session, SessionError, StartSession
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::Notice;
 use crate::connection::Incoming;
 use crate::lane::{Config, Lane};
 use crate::ready::{ReadyList, ReadyWaker};
+use crate::{Notice, TunnelError};
 
 /// Time between two StartSession calls of one [`StartLimiter`].
 const START_INTERVAL: Duration = Duration::from_millis(350);
@@ -127,7 +127,7 @@ pub(crate) enum Ended {
     /// The last lane has ended, and no other can be started.
     Session(CloseReason),
     /// A lane could not be started, and no other is open.
-    NotStarted(SessionError),
+    NotStarted(Arc<SessionError>),
 }
 
 impl<C: ControlPlane> LaneSet<C> {
@@ -166,7 +166,7 @@ impl<C: ControlPlane> LaneSet<C> {
 
     /// Connections carried or waiting to be.
     pub(crate) fn load(&self) -> usize {
-        self.members.iter().filter_map(Member::load).sum()
+        self.members.iter().map(Member::carried).sum()
     }
 
     /// Sessions that are open or being opened.
@@ -180,7 +180,7 @@ impl<C: ControlPlane> LaneSet<C> {
         match self.least_loaded() {
             Some((load, member)) if load == 0 || !can_grow => member.add(incoming),
             _ if can_grow => self.grow(vec![incoming]),
-            _ => self.refuse(incoming),
+            _ => self.refuse(incoming, TunnelError::Gone),
         }
     }
 
@@ -189,9 +189,9 @@ impl<C: ControlPlane> LaneSet<C> {
         open.min_by_key(|(load, _)| *load)
     }
 
-    fn refuse(&mut self, incoming: Incoming) {
+    fn refuse(&mut self, incoming: Incoming, why: TunnelError) {
         let connection = incoming.number;
-        incoming.refuse();
+        incoming.refuse(why);
         self.notices.push_back(Notice::Refused { connection });
         self.notices.push_back(Notice::Closed { connection, sent: 0, received: 0 });
     }
@@ -214,7 +214,8 @@ impl<C: ControlPlane> LaneSet<C> {
             member.waker.wake_by_ref();
             true
         });
-        unserved.into_iter().for_each(|incoming| self.refuse(incoming));
+        let why = TunnelError::SessionOver(CloseReason::Terminated);
+        unserved.into_iter().for_each(|incoming| self.refuse(incoming, why.clone()));
     }
 
     /// The next thing to tell the user.
@@ -275,12 +276,13 @@ impl<C: ControlPlane> LaneSet<C> {
                 self.members[index].waker.wake_by_ref();
             }
             Err(error) => {
+                let error = Arc::new(error);
                 self.members.swap_remove(index);
                 // The connections may still be carried by the lanes there are.
                 for incoming in waiting {
                     match self.least_loaded() {
                         Some((_, member)) => member.add(incoming),
-                        None => self.refuse(incoming),
+                        None => self.refuse(incoming, TunnelError::NotStarted(Arc::clone(&error))),
                     }
                 }
                 if self.len() == 0 && !self.worked {
@@ -303,7 +305,8 @@ impl<C: ControlPlane> LaneSet<C> {
         let told = reason.clone();
         member.state = State::Leaving(Box::pin(async move { lane.release(&told).await }));
         member.waker.wake_by_ref();
-        unserved.into_iter().for_each(|incoming| self.refuse(incoming));
+        let why = TunnelError::SessionOver(reason.clone());
+        unserved.into_iter().for_each(|incoming| self.refuse(incoming, why.clone()));
         self.notices.push_back(Notice::LaneEnded { reason: reason.clone() });
         if self.closing {
             return;
@@ -336,11 +339,20 @@ impl<C: ControlPlane> LaneSet<C> {
 }
 
 impl<C: ControlPlane> Member<C> {
+    /// How many connections it has.
+    fn carried(&self) -> usize {
+        match &self.state {
+            State::Starting { waiting, .. } => waiting.len(),
+            State::Open(lane) => lane.load(),
+            State::Leaving(_) => 0,
+        }
+    }
+
     /// How many connections it has, if it can take another one.
     fn load(&self) -> Option<usize> {
         match &self.state {
-            State::Starting { waiting, .. } => Some(waiting.len()),
-            State::Open(lane) if !lane.is_ready() || lane.can_add() => Some(lane.load()),
+            State::Starting { .. } => Some(self.carried()),
+            State::Open(lane) if !lane.is_ready() || lane.can_add() => Some(self.carried()),
             State::Open(_) | State::Leaving(_) => None,
         }
     }
@@ -352,7 +364,7 @@ impl<C: ControlPlane> Member<C> {
                 lane.add(incoming);
                 self.waker.wake_by_ref();
             }
-            State::Leaving(_) => incoming.refuse(),
+            State::Leaving(_) => incoming.refuse(TunnelError::Gone),
         }
     }
 

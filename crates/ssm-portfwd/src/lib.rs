@@ -30,6 +30,7 @@ mod listener;
 mod mux;
 mod negotiate;
 mod notice;
+mod pipe;
 mod proxy;
 mod ready;
 mod single;
@@ -43,10 +44,11 @@ pub use lane::Config;
 pub use lanes::{Lanes, StartLimiter};
 pub use listener::LocalAddr;
 pub use notice::Notice;
+pub use pipe::TunnelStream;
 pub use proxy::{Proxy, ProxyConfig};
 pub use spec::{Destination, ForwardSpec, ListenAddr};
 pub use traffic::Traffic;
-pub use tunnel::{Tunnel, TunnelStream};
+pub use tunnel::{Tunnel, TunnelError};
 
 /// Compiles the example in the README of the workspace.
 #[cfg(doctest)]

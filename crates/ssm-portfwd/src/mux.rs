@@ -8,10 +8,10 @@ use bytes::Bytes;
 use ssm_session::{ControlPlane, PayloadType, Session};
 use ssm_smux::{Event, FrameError, HEADER_LEN, Mux, Side, StreamId};
 
-use crate::Notice;
 use crate::connection::{Chunk, Connection, Incoming, Input, Output};
 use crate::half_close::{HalfClosed, LastBytes};
 use crate::lane::{Config, Shared, send};
+use crate::{Notice, TunnelError};
 
 /// Chunks read from local connections in a turn before frames are read again.
 const OUTBOUND_BUDGET: usize = 64;
@@ -84,7 +84,7 @@ impl MuxCarrier {
             Ok(id) => id,
             Err(error) => {
                 tracing::warn!(%error, connection = incoming.number, "a connection cannot be carried");
-                return incoming.refuse();
+                return incoming.refuse(TunnelError::Gone);
             }
         };
         let key = key(id);
@@ -134,7 +134,8 @@ impl MuxCarrier {
     pub(crate) fn leave_all(&mut self, shared: &mut Shared) {
         while let Some((key, stream)) = self.streams.first_key_value() {
             let ended = stream.connection.output == Output::Ended;
-            self.remove(shared, *key, if ended { Leave::Close } else { Leave::Reset });
+            let leave = if ended { Leave::Close } else { Leave::Reset(shared.gone()) };
+            self.remove(shared, *key, leave);
         }
     }
 
@@ -176,7 +177,7 @@ impl MuxCarrier {
             if let Some(stream) = self.streams.get(&key) {
                 shared.notify(Notice::Overfull { connection: stream.connection.number() });
             }
-            self.remove(shared, key, Leave::Reset);
+            self.remove(shared, key, Leave::Reset(TunnelError::Overfull));
         }
     }
 
@@ -233,7 +234,7 @@ impl MuxCarrier {
         let Some(stream) = self.streams.get_mut(&key) else { return };
         if stream.refused {
             shared.notify(Notice::Refused { connection: stream.connection.number() });
-            return self.remove(shared, key, Leave::Reset);
+            return self.remove(shared, key, Leave::Reset(TunnelError::Refused));
         }
         match stream.connection.write_pending() {
             Ok(written) => {
@@ -242,12 +243,15 @@ impl MuxCarrier {
             }
             Err(error) => {
                 tracing::debug!(%error, connection = stream.connection.number(), "the local program is gone");
-                return self.remove(shared, key, Leave::Reset);
+                return self.remove(shared, key, Leave::Reset(TunnelError::Gone));
             }
         }
         match stream.connection.output {
             Output::Ended => self.linger(shared, key, now),
-            Output::Broken => self.remove(shared, key, Leave::Reset),
+            Output::Broken => {
+                let gone = shared.gone();
+                self.remove(shared, key, Leave::Reset(gone));
+            }
             Output::Open | Output::Ending | Output::Breaking => {}
         }
     }
@@ -354,7 +358,7 @@ impl MuxCarrier {
             Chunk::Broken(error) => {
                 session.recycle(buf);
                 tracing::debug!(%error, connection = stream.connection.number(), "the local connection is broken");
-                self.remove(shared, key, Leave::Reset);
+                self.remove(shared, key, Leave::Reset(TunnelError::Gone));
             }
         }
     }
@@ -382,7 +386,7 @@ impl MuxCarrier {
         let connection = stream.connection.number();
         let (sent, received) = stream.connection.totals();
         match leave {
-            Leave::Reset => stream.connection.reset(),
+            Leave::Reset(why) => stream.connection.reset(why),
             Leave::Close => drop(stream),
         }
         shared.notify(Notice::Closed { connection, sent, received });
@@ -390,10 +394,10 @@ impl MuxCarrier {
 }
 
 /// How a local connection is left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Leave {
     Close,
-    Reset,
+    Reset(TunnelError),
 }
 
 fn key(id: StreamId) -> u64 {

@@ -21,7 +21,7 @@ use crate::lanes::{Ended, LaneSet, Lanes, StartLimiter};
 use crate::listener::{Bound, Listener, LocalAddr};
 use crate::negotiate::{NegotiateError, Request, negotiate};
 use crate::ready::{ReadyList, ReadyWaker};
-use crate::{Destination, ForwardError, ListenAddr, Notice};
+use crate::{Destination, ForwardError, ListenAddr, Notice, TunnelError};
 
 /// How long a client may take to say where it wants to go.
 const NEGOTIATE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -226,7 +226,7 @@ impl<C: ControlPlane> Server<C> {
         }
         if !self.make_room() {
             tracing::warn!(%destination, "too many destinations at a time");
-            incoming.refuse();
+            incoming.refuse(TunnelError::Gone);
             notice(Notice::Refused { connection: number });
             return notice(Notice::Closed { connection: number, sent: 0, received: 0 });
         }

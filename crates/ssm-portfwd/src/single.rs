@@ -115,7 +115,7 @@ impl SingleCarrier {
             let number = connection.number();
             match connection.output {
                 Output::Ended => drop(connection),
-                _ => connection.reset(),
+                _ => connection.reset(shared.gone()),
             }
             shared.notify(Notice::Closed { connection: number, sent, received });
         }
