@@ -5,11 +5,15 @@
     reason = "the documentation of arguments is their help text, where brackets mean optional"
 )]
 
+mod duration;
+
 use std::ffi::OsString;
 use std::str::FromStr;
 
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use ssm_portfwd::{Destination, ForwardSpec, ListenAddr};
+
+pub(crate) use self::duration::LimitArg;
 
 /// Shells, tunnels and ssh to private machines through AWS Session Manager.
 #[derive(Debug, Parser)]
@@ -68,13 +72,22 @@ pub(crate) struct ForwardArgs {
     /// the port is a UNIX socket: /path:host:hostport. Ports may be names of services.
     #[arg(short = 'L', value_name = "SPEC")]
     pub(crate) specs: Vec<ForwardSpec>,
-    /// Serve SOCKS5 and HTTP CONNECT, with a session for each destination: [bind:]port
+    /// Serve SOCKS5 and HTTP CONNECT, with a session for each destination: [bind:]port, or the path of a UNIX socket
     ///
-    /// Names are looked up by the machine. Sessions that were idle for five minutes end.
+    /// Names are looked up by the machine. May be repeated.
     #[arg(short = 'D', value_name = "[BIND:]PORT", conflicts_with = "attach")]
     pub(crate) proxies: Vec<ListenAddr>,
+    /// How long a destination of -D keeps its sessions without a connection: 90s, 5m, 1h, or off [default: 5m]
+    #[arg(long, value_name = "TIME", requires = "proxies")]
+    pub(crate) proxy_idle: Option<LimitArg>,
+    /// Most destinations of -D with sessions at a time; the one that was idle longest gives way [default: 32]
+    #[arg(long, value_name = "N", requires = "proxies", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) proxy_destinations: Option<u16>,
+    /// Most sessions to start a second, of all forwards together; the API refuses who asks too often [default: about 3]
+    #[arg(long, value_name = "N", conflicts_with = "attach", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) start_rate: Option<u16>,
     /// Carry stdin and stdout to a host, or to a port of the machine itself
-    #[arg(short = 'W', value_name = "HOST:PORT", conflicts_with_all = ["specs", "proxies", "json", "command", "lanes"])]
+    #[arg(short = 'W', value_name = "HOST:PORT", conflicts_with_all = ["specs", "proxies", "json", "command", "lanes", "start_rate"])]
     pub(crate) stdio: Option<Destination>,
     /// Most sessions for one destination; another one is opened when all have a connection
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -293,6 +306,21 @@ mod tests {
             assert!(parse(&format!("ssm forward i-0123456789abcdef0 {form}")).is_err(), "{form}");
         }
         assert!(parse("ssm forward --attach -D 1080").is_err());
+    }
+
+    #[test]
+    fn knobs_of_the_proxy_are_read_and_need_one() {
+        let knobs = "--proxy-idle 90s --proxy-destinations 4 --start-rate 10";
+        let Ok(Args { command: Command::Forward(args), .. }) =
+            parse(&format!("ssm forward i-0123456789abcdef0 -D /run/p {knobs}"))
+        else {
+            panic!("not read as a forward");
+        };
+        assert_eq!(args.proxy_idle, Some(LimitArg(Some(std::time::Duration::from_secs(90)))));
+        assert_eq!((args.proxy_destinations, args.start_rate), (Some(4), Some(10)));
+        for form in ["-L 80 --proxy-idle 1m", "-D 0 --proxy-destinations 0", "-D 0 --start-rate 0"] {
+            assert!(parse(&format!("ssm forward i-0123456789abcdef0 {form}")).is_err(), "{form}");
+        }
     }
 
     #[test]

@@ -32,6 +32,36 @@ fn one_port_serves_socks_and_connect() {
 }
 
 #[test]
+fn a_proxy_on_a_unix_socket_is_for_this_user() {
+    let (served, port, folder) = (Served::start(), http(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("proxy.sock");
+    let path = path.to_str().unwrap();
+    let mut program = Program::start(&mut served.ssm(&["forward", &served.target, "-D", path]));
+    program.until(|said| said.contains("listening on").then_some(()));
+    assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    let (proxy, url) = (format!("socks5h://localhost{path}"), format!("http://localhost:{port}/"));
+    assert_eq!(curl(&["-x", &proxy, &url]), BODY);
+    program.signal(Signal::INT);
+    assert_eq!(program.wait().status.code(), Some(0));
+    assert!(!std::fs::exists(path).unwrap());
+}
+
+#[test]
+fn an_idle_destination_loses_its_session_and_gets_another() {
+    let (served, port) = (Served::start(), http());
+    let forward = forward(&served, &["-D", "0", "--proxy-idle", "50ms", "--start-rate", "100", "--json"]);
+    let (proxy, url) = (format!("127.0.0.1:{}", forward.port), format!("http://localhost:{port}/"));
+    let mut program = forward.program;
+    for round in 1..=2 {
+        assert_eq!(curl(&["--socks5-hostname", &proxy, &url]), BODY);
+        program.wait_for(|program| {
+            let ended = program.stdout().matches(r#""event":"session_ended""#).count();
+            (ended == round).then_some(())
+        });
+    }
+}
+
+#[test]
 fn a_unix_socket_leads_to_a_host() {
     let (served, port, folder) = (Served::start(), http(), tempfile::tempdir().unwrap());
     let path = folder.path().join("web.sock");

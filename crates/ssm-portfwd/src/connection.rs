@@ -316,7 +316,7 @@ impl LocalEnd {
         }
     }
 
-    fn as_io(&mut self) -> Pin<&mut dyn Io> {
+    pub(crate) fn as_io(&mut self) -> Pin<&mut dyn Io> {
         match self {
             Self::Tcp(stream) => Pin::<&mut TcpStream>::new(stream),
             Self::Pipe(end) => Pin::<&mut PipeEnd>::new(end),

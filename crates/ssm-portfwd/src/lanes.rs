@@ -17,25 +17,39 @@ use crate::lane::{Config, Lane};
 use crate::ready::{ReadyList, ReadyWaker};
 use crate::{Notice, TunnelError};
 
-/// Time between two StartSession calls of one [`StartLimiter`].
+/// Time between two StartSession calls of one [`StartLimiter`], unless told otherwise.
 const START_INTERVAL: Duration = Duration::from_millis(350);
 
 /// How long the end of a session that is not needed may take.
 const LEAVE: Duration = Duration::from_secs(2);
 
 /// Spaces the `StartSession` calls of everything that shares it: the API throttles callers at about three a second.
-#[derive(Debug, Clone, Default)]
-pub struct StartLimiter(Arc<Mutex<Option<Instant>>>);
+#[derive(Debug, Clone)]
+pub struct StartLimiter {
+    interval: Duration,
+    next: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Default for StartLimiter {
+    fn default() -> Self {
+        Self::every(START_INTERVAL)
+    }
+}
 
 impl StartLimiter {
+    /// At least this much time between two calls. Default 350 ms.
+    pub fn every(interval: Duration) -> Self {
+        Self { interval, next: Arc::default() }
+    }
+
     /// Waits for this caller's turn. Callers are served in the order in which they came. Cancel safe: a turn that was not
     /// awaited to the end is not used up.
     async fn turn(&self) {
-        let mut next = self.0.lock().await;
+        let mut next = self.next.lock().await;
         if let Some(at) = *next {
             tokio::time::sleep_until(at).await;
         }
-        *next = Some(Instant::now() + START_INTERVAL);
+        *next = Some(Instant::now() + self.interval);
     }
 }
 

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use ssm_session::ControlPlane;
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use crate::connection::{Incoming, LocalEnd};
@@ -66,7 +65,7 @@ impl ProxyConfig {
     }
 }
 
-/// A local port that is a SOCKS5 and HTTP CONNECT proxy into the network of a node, as `ssh -D` has it.
+/// A local port or UNIX socket that is a SOCKS5 and HTTP CONNECT proxy into the network of a node, as `ssh -D` has it.
 #[derive(Debug)]
 pub struct Proxy {
     bound: Bound,
@@ -139,7 +138,7 @@ impl Proxy {
     }
 }
 
-type Negotiation = Pin<Box<dyn Future<Output = (u64, TcpStream, Result<Request, NegotiateError>)> + Send>>;
+type Negotiation = Pin<Box<dyn Future<Output = (u64, LocalEnd, Result<Request, NegotiateError>)> + Send>>;
 
 struct Server<C> {
     control: Arc<C>,
@@ -180,9 +179,9 @@ impl<C: ControlPlane> Server<C> {
     fn poll(&mut self, cx: &mut Context<'_>, notice: &mut impl FnMut(Notice)) -> Poll<()> {
         self.list.register(cx.waker());
         self.accept(cx, notice);
-        while let Poll::Ready(Some((number, stream, result))) = self.negotiations.poll_next_unpin(cx) {
+        while let Poll::Ready(Some((number, end, result))) = self.negotiations.poll_next_unpin(cx) {
             match result {
-                Ok(request) => self.serve(number, stream, request, notice),
+                Ok(request) => self.serve(number, end, request, notice),
                 Err(error) => {
                     tracing::info!(%error, connection = number, "a proxy client is not served");
                     notice(Notice::Closed { connection: number, sent: 0, received: 0 });
@@ -204,20 +203,19 @@ impl<C: ControlPlane> Server<C> {
                 budget -= 1;
                 match listener.poll_accept(cx) {
                     Poll::Pending => break,
-                    Poll::Ready((LocalEnd::Tcp(stream), peer)) => {
+                    Poll::Ready((end, peer)) => {
                         let connection = self.numbers.next();
                         notice(Notice::Opened { connection, peer });
-                        self.negotiations.push(Box::pin(ask(connection, stream)));
+                        self.negotiations.push(Box::pin(ask(connection, end)));
                     }
-                    Poll::Ready(_) => {}
                 }
             }
         }
     }
 
-    fn serve(&mut self, number: u64, stream: TcpStream, request: Request, notice: &mut impl FnMut(Notice)) {
+    fn serve(&mut self, number: u64, end: LocalEnd, request: Request, notice: &mut impl FnMut(Notice)) {
         let Request { destination, early, accepted, refused } = request;
-        let incoming = Incoming { end: LocalEnd::Tcp(stream), number, early, accepted, refused };
+        let incoming = Incoming { end, number, early, accepted, refused };
         notice(Notice::Destination { connection: number, destination: destination.clone() });
         if let Some(site) = self.sites.get_mut(&destination) {
             site.idle_since = None;
@@ -332,10 +330,10 @@ impl<C: ControlPlane> Site<C> {
 }
 
 /// Asks a new client where it wants to go.
-async fn ask(number: u64, mut stream: TcpStream) -> (u64, TcpStream, Result<Request, NegotiateError>) {
-    let result = match tokio::time::timeout(NEGOTIATE_TIMEOUT, negotiate(&mut stream)).await {
+async fn ask(number: u64, mut end: LocalEnd) -> (u64, LocalEnd, Result<Request, NegotiateError>) {
+    let result = match tokio::time::timeout(NEGOTIATE_TIMEOUT, negotiate(&mut end.as_io())).await {
         Ok(result) => result,
         Err(_elapsed) => Err(NegotiateError::Io(io::ErrorKind::TimedOut.into())),
     };
-    (number, stream, result)
+    (number, end, result)
 }

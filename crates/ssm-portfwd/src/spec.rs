@@ -83,8 +83,11 @@ impl FromStr for ForwardSpec {
 impl FromStr for ListenAddr {
     type Err = ParseSpecError;
 
-    /// `[bind:]port`, as `ssh -D` has it.
+    /// `[bind:]port`, as `ssh -D` has it, or the path of a UNIX socket.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if is_path(text) {
+            return Ok(Self::Unix(text.into()));
+        }
         let parsed = split(text).and_then(|fields| match fields.as_slice() {
             [port] => Ok(Self::Loopback { port: local_port(port)? }),
             [bind, port] => listen(bind, local_port(port)?),
@@ -105,7 +108,7 @@ impl FromStr for Destination {
 }
 
 fn parse(text: &str) -> Result<ForwardSpec, &'static str> {
-    if text.starts_with('/') || text.starts_with("./") {
+    if is_path(text) {
         let (path, rest) = text.split_once(':').ok_or("the socket leads nowhere")?;
         let listen = ListenAddr::Unix(path.into());
         return Ok(ForwardSpec { listen, destination: behind(&split(rest)?)? });
@@ -127,6 +130,10 @@ fn parse(text: &str) -> Result<ForwardSpec, &'static str> {
         _ => return Err("it has more than four fields"),
     };
     Ok(ForwardSpec { listen, destination })
+}
+
+fn is_path(text: &str) -> bool {
+    text.starts_with('/') || text.starts_with("./")
 }
 
 fn behind(fields: &[&str]) -> Result<Destination, &'static str> {
@@ -274,6 +281,7 @@ mod tests {
         let listen = |text: &str| text.parse::<ListenAddr>().map(|listen| listen.to_string()).ok();
         assert_eq!(listen("1080").as_deref(), Some("localhost:1080"));
         assert_eq!(listen("[::1]:1080").as_deref(), Some("[::1]:1080"));
+        assert_eq!(listen("/run/proxy.sock").as_deref(), Some("/run/proxy.sock"));
         assert_eq!(listen("a:1080"), None);
         assert_eq!(listen("1:2:3"), None);
         let destination = |text: &str| text.parse::<Destination>().map(|to| to.to_string()).ok();

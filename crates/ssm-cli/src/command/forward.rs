@@ -17,7 +17,7 @@ use ssm_session::CloseReason;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::args::ForwardArgs;
+use crate::args::{ForwardArgs, LimitArg};
 use crate::command::{self, Opened};
 use crate::control::Control;
 use crate::error::{Error, ending};
@@ -128,7 +128,10 @@ impl<'a> Tunnels<'a> {
             args,
             target,
             config,
-            limiter: StartLimiter::default(),
+            limiter: match args.start_rate {
+                Some(rate) => StartLimiter::every(Duration::from_secs(1) / u32::from(rate)),
+                None => StartLimiter::default(),
+            },
             numbers: ConnectionNumbers::default(),
             report,
             tasks: JoinSet::new(),
@@ -186,6 +189,12 @@ impl<'a> Tunnels<'a> {
         config.session = options::port_config(&self.args.channel);
         config.limiter = self.limiter.clone();
         config.lanes = self.args.lanes.into();
+        if let Some(LimitArg(idle)) = self.args.proxy_idle {
+            config.idle = idle.unwrap_or(Duration::MAX);
+        }
+        if let Some(max) = self.args.proxy_destinations {
+            config.destinations_max = max.into();
+        }
         let (notice, shutdown) = (self.notice(index), self.shutdown());
         let proxy = proxy.numbered_by(&self.numbers);
         let run = proxy.run(control, config, self.config.clone(), notice, shutdown);

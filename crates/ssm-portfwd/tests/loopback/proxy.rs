@@ -3,12 +3,12 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ssm_loopback::Loopback;
-use ssm_portfwd::{Config, ForwardError, ListenAddr, Notice, Proxy, ProxyConfig};
+use ssm_portfwd::{Config, ForwardError, ListenAddr, Notice, Proxy, ProxyConfig, StartLimiter};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -29,10 +29,38 @@ async fn both_protocols_reach_their_destination() {
 }
 
 #[tokio::test]
+async fn a_unix_socket_serves_as_a_port_does() {
+    let (loopback, server) = (loopback().await, Server::echo().await);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("proxy");
+    let proxy = Proxied::start_at(&ListenAddr::Unix(path.clone()), &loopback, |_| {}).await;
+    let mut stream = UnixStream::connect(&path).await.unwrap();
+    let request = format!("CONNECT localhost:{} HTTP/1.1\r\n\r\nearly", server.port);
+    stream.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(read_exactly(&mut stream, HTTP_ACCEPTED.len()).await, HTTP_ACCEPTED);
+    assert_eq!(read_exactly(&mut stream, 5).await, b"early");
+    proxy.shut_down().await;
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn starts_are_spaced() {
+    let (loopback, first, second) = (loopback().await, Server::echo().await, Server::echo().await);
+    let interval = Duration::from_millis(300);
+    let limiter = StartLimiter::every(interval);
+    let proxy = Proxied::start(&loopback, |config| config.limiter = limiter).await;
+    let start = Instant::now();
+    let (mut one, mut other) = tokio::join!(proxy.socks(first.port), proxy.socks(second.port));
+    exchange(&mut one, b"x").await;
+    exchange(&mut other, b"x").await;
+    assert!(start.elapsed() >= interval, "{:?}", start.elapsed());
+}
+
+#[tokio::test]
 async fn what_follows_the_request_at_once_is_carried() {
     let (loopback, server) = (loopback().await, Server::echo().await);
     let proxy = Proxied::start(&loopback, |_| {}).await;
-    let mut stream = TcpStream::connect(proxy.addr).await.unwrap();
+    let mut stream = TcpStream::connect(proxy.addr.unwrap()).await.unwrap();
     let request = format!("CONNECT localhost:{} HTTP/1.1\r\n\r\nearly", server.port);
     stream.write_all(request.as_bytes()).await.unwrap();
     read_exactly(&mut stream, HTTP_ACCEPTED.len()).await;
@@ -165,7 +193,7 @@ async fn shutting_down_ends_every_session() {
     for stream in &mut streams {
         exchange(stream, b"x").await;
     }
-    let addr = proxy.addr;
+    let addr = proxy.addr.unwrap();
     proxy.shut_down().await;
     for stream in &mut streams {
         assert_eq!(stream.read(&mut [0]).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
@@ -180,7 +208,8 @@ const SOCKS_ANSWER: usize = 12;
 
 /// A proxy whose sessions come from a control plane that counts.
 struct Proxied {
-    addr: SocketAddr,
+    /// Where it listens; `None` for a UNIX socket.
+    addr: Option<SocketAddr>,
     calls: Arc<Calls>,
     notices: mpsc::UnboundedReceiver<Notice>,
     shutdown: oneshot::Sender<()>,
@@ -189,10 +218,18 @@ struct Proxied {
 
 impl Proxied {
     async fn start(loopback: &Loopback, change: impl FnOnce(&mut ProxyConfig)) -> Self {
+        Self::start_at(&ListenAddr::Loopback { port: 0 }, loopback, change).await
+    }
+
+    async fn start_at(
+        listen: &ListenAddr,
+        loopback: &Loopback,
+        change: impl FnOnce(&mut ProxyConfig),
+    ) -> Self {
         let calls = Arc::<Calls>::default();
         let control = Counting { inner: loopback.control(), calls: Arc::clone(&calls) };
-        let proxy = Proxy::bind(&ListenAddr::Loopback { port: 0 }).unwrap();
-        let addr = proxy.local_addrs()[0];
+        let proxy = Proxy::bind(listen).unwrap();
+        let addr = proxy.local_addrs().first().copied();
         let (notices, received) = mpsc::unbounded_channel();
         let (shutdown, ending) = oneshot::channel::<()>();
         let mut config = ProxyConfig::new(loopback.target());
@@ -220,7 +257,7 @@ impl Proxied {
 
     /// Asks for a destination by SOCKS; the answer is not read.
     async fn ask(&self, host: &str, port: u16) -> TcpStream {
-        let mut stream = TcpStream::connect(self.addr).await.unwrap();
+        let mut stream = TcpStream::connect(self.addr.unwrap()).await.unwrap();
         let len = u8::try_from(host.len()).unwrap();
         let request = [&[5, 1, 0, 5, 1, 0, 3, len], host.as_bytes(), &port.to_be_bytes()].concat();
         stream.write_all(&request).await.unwrap();
@@ -239,7 +276,7 @@ impl Proxied {
     }
 
     async fn ask_connect(&self, port: u16) -> TcpStream {
-        let mut stream = TcpStream::connect(self.addr).await.unwrap();
+        let mut stream = TcpStream::connect(self.addr.unwrap()).await.unwrap();
         let request = format!("CONNECT localhost:{port} HTTP/1.1\r\nHost: x\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         stream
