@@ -6,16 +6,14 @@ use crate::workspace::Workspace;
 struct Bench {
     name: &'static str,
     package: &'static str,
-    /// For `cargo bench`, in addition.
-    features: &'static [&'static str],
 }
 
 const BENCHES: &[Bench] = &[
-    Bench { name: "codec", package: "ssm-proto", features: &[] },
-    Bench { name: "pair", package: "ssm-channel", features: &[] },
-    Bench { name: "frames", package: "ssm-smux", features: &[] },
-    // Without the AWS SDK, which takes minutes to build and is not on the path of a byte.
-    Bench { name: "tunnel", package: "ssm-cli", features: &["--no-default-features", "--features", "demo"] },
+    Bench { name: "codec", package: "ssm-proto" },
+    Bench { name: "pair", package: "ssm-channel" },
+    Bench { name: "frames", package: "ssm-smux" },
+    // With the AWS SDK: the sessions of lanes are started by it.
+    Bench { name: "tunnel", package: "ssm-cli" },
 ];
 
 /// `[NAME...] [-- ARGS...]`; the arguments go to the benches.
@@ -28,10 +26,10 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<(), Failure>
     if let Some(unknown) = names.iter().find(|name| !BENCHES.iter().any(|bench| bench.name == *name)) {
         return Err(Failure::new(format!("no bench {unknown}; there are: {known}")));
     }
-    for Bench { name, package, features } in BENCHES {
+    for Bench { name, package } in BENCHES {
         if names.is_empty() || names.iter().any(|chosen| chosen == name) {
             let mut command = cargo(&workspace.root);
-            command.args(["bench", "--locked", "--package", package]).args(*features);
+            command.args(["bench", "--locked", "--package", package]);
             run_command(command.args(["--bench", name, "--"]).args(passed))?;
         }
     }

@@ -64,10 +64,19 @@ impl Process {
 
     /// Most memory held so far, in KiB.
     pub(crate) fn peak_rss(&self) -> io::Result<u64> {
+        self.status("VmHWM:")
+    }
+
+    /// Memory held, in KiB.
+    pub(crate) fn rss(&self) -> io::Result<u64> {
+        self.status("VmRSS:")
+    }
+
+    fn status(&self, name: &str) -> io::Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok())
-            .ok_or_else(|| io::Error::other("no VmHWM in /proc"))
+            .ok_or_else(|| io::Error::other(format!("no {name} in /proc")))
     }
 }
 
