@@ -119,11 +119,11 @@ fn row(
 ) -> Result<Vec<String>, Failure> {
     let off = |limit: f64| format!("{:+.1} %", 100.0 * (results.rate.median() / limit - 1.0));
     Ok(vec![
-        size.map_or("found".to_owned(), |size| size.to_string()),
+        size.map_or_else(|| "found".to_owned(), |size| size.to_string()),
         pacing.to_owned(),
         way.to_string(),
         results.rate.shown(2),
-        limit.map_or("machine".to_owned(), |limit| format!("{limit:.2}")),
+        limit.map_or_else(|| "machine".to_owned(), |limit| format!("{limit:.2}")),
         limit.map(off).unwrap_or_default(),
         results.client.shown(1),
         path.peak_rss()?,
