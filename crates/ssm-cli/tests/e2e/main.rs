@@ -1,4 +1,4 @@
-//! The program with the programs of others: terminals, databases, ssh, the AWS CLI, a client in JavaScript.
+//! The program with the programs of others: terminals, databases, web servers, ssh, the AWS CLI.
 //!
 //! Every test starts its own loopback and its own servers, on ports chosen when it runs, and ends them with itself.
 
@@ -7,9 +7,12 @@
 
 mod aws_cli;
 mod aws_profile;
+mod iperf;
 mod leftovers;
+mod nginx;
 mod openssh;
 mod postgres;
+mod redis;
 mod shell;
 mod ssm_session;
 mod support;

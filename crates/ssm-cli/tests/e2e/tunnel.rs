@@ -9,10 +9,7 @@ use tempfile::TempDir;
 
 use crate::support::process::Process;
 use crate::support::server::{Server, connect};
-use crate::support::{Loopback, file_digest, random_file};
-
-/// As fast as it goes.
-const FAST: &[&str] = &["--payload-size", "32768", "--pacing", "off"];
+use crate::support::{FAST, Loopback, file_digest, random_file};
 
 #[test]
 fn a_large_file_arrives_unchanged_each_way() {

@@ -1,5 +1,6 @@
 //! What every test needs: a loopback in a process of its own, and commands that use it.
 
+pub(crate) mod nginx;
 pub(crate) mod process;
 pub(crate) mod server;
 pub(crate) mod system;
@@ -15,9 +16,16 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use process::Process;
+use system::nss_wrapper;
 
 /// The program under test.
 pub(crate) const SSM: &str = env!("CARGO_BIN_EXE_ssm");
+
+/// As fast as it goes.
+pub(crate) const FAST: &[&str] = &["--payload-size", "32768", "--pacing", "off"];
+
+/// See [`Loopback::with_far_name`]. Nobody may register a name under `test`.
+pub(crate) const FAR_NAME: &str = "far.test";
 
 /// `ssm loopback`, and a home folder for those who use it.
 pub(crate) struct Loopback {
@@ -34,10 +42,25 @@ impl Loopback {
     }
 
     pub(crate) fn with(args: &[&str]) -> Self {
+        Self::launch(args, |_, _| {})
+    }
+
+    /// One whose machine knows [`FAR_NAME`], which stands for 127.0.0.1 there and is unknown everywhere else.
+    pub(crate) fn with_far_name(args: &[&str]) -> Self {
+        let library = nss_wrapper();
+        Self::launch(args, |command, home| {
+            let hosts = home.join("hosts");
+            std::fs::write(&hosts, format!("127.0.0.1 {FAR_NAME}\n")).unwrap();
+            command.env("LD_PRELOAD", library).env("NSS_WRAPPER_HOSTS", hosts);
+        })
+    }
+
+    fn launch(args: &[&str], change: impl FnOnce(&mut Command, &Path)) -> Self {
         let home = TempDir::new().unwrap();
         // A shell that is hung up would write its history when the folder is gone already.
         std::fs::write(home.path().join(".bashrc"), "PS1='remote$ '\nunset HISTFILE\n").unwrap();
         let mut command = clean(SSM, home.path());
+        change(&mut command, home.path());
         let process = Process::spawn(command.arg("loopback").args(args));
         let (environment, target) = process.until("the example", |text| {
             let (head, rest) = text.split_once("\nssm shell ")?;
@@ -70,14 +93,30 @@ impl Loopback {
 
     /// Starts `ssm forward` to `port` of this machine, from a free local one.
     pub(crate) fn forward(&self, port: u16, args: &[&str]) -> Forward {
-        let spec = format!("0:{port}");
-        let mut command = self.ssm(&["forward", &self.target, "-L", &spec]);
-        let process = Process::spawn(command.args(args));
+        self.forward_as(&[&["-L", &format!("0:{port}")], args].concat())
+    }
+
+    /// Starts `ssm forward` with one `-L` or `-D` that has 0 as its local port.
+    pub(crate) fn forward_as(&self, args: &[&str]) -> Forward {
+        self.forward_through(&self.target, args)
+    }
+
+    /// The same through another machine than the one there is.
+    pub(crate) fn forward_through(&self, target: &str, args: &[&str]) -> Forward {
+        let process = Process::spawn(self.ssm(&["forward", target]).args(args));
         let local = process.until("where it listens", |text| {
             let (_, rest) = text.split_once("listening on 127.0.0.1:")?;
             rest.split_once(|char: char| !char.is_ascii_digit())?.0.parse().ok()
         });
         Forward { process, local: (Ipv4Addr::LOCALHOST, local).into() }
+    }
+
+    /// Starts `ssm forward` from a UNIX socket at `path` to `port` of this machine.
+    pub(crate) fn forward_socket(&self, path: &Path, port: u16, args: &[&str]) -> Process {
+        let spec = format!("{}:localhost:{port}", path.display());
+        let process = Process::spawn(self.ssm(&["forward", &self.target, "-L", &spec]).args(args));
+        process.until_says("listening on");
+        process
     }
 
     pub(crate) fn home(&self) -> &Path {
@@ -121,11 +160,12 @@ impl Forward {
     }
 }
 
-/// A command that sees no account and no configuration of the user.
+/// A command that sees no account, no configuration and no proxy of the user.
 pub(crate) fn clean(program: impl AsRef<Path>, home: &Path) -> Command {
     let mut command = Command::new(program.as_ref());
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("AWS_") {
+        let lower = name.to_string_lossy().to_ascii_lowercase();
+        if lower.starts_with("aws_") || lower.ends_with("_proxy") {
             command.env_remove(name);
         }
     }

@@ -61,7 +61,7 @@ impl Process {
         let name = command.get_program().to_string_lossy().into_owned();
         let mut child = match command.spawn() {
             Ok(child) => child,
-            Err(error) => panic!("{name}: {error}; run cargo xtask test"),
+            Err(error) => panic!("{name}: {error}; run cargo xtask setup"),
         };
         let output = Arc::new(Output::default());
         output.lock().open = 2;

@@ -25,7 +25,7 @@ pub(crate) fn installed(variable: &str) -> PathBuf {
 /// A program that Debian has in a place of its own.
 pub(crate) fn at(path: &str) -> PathBuf {
     let path = PathBuf::from(path);
-    assert!(path.exists(), "{} is missing: run cargo xtask test", path.display());
+    assert!(path.exists(), "{} is missing: run cargo xtask setup", path.display());
     path
 }
 
@@ -33,7 +33,14 @@ pub(crate) fn at(path: &str) -> PathBuf {
 pub(crate) fn postgres_bin() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let bins = versions.map(|version| version.path().join("bin")).filter(|bin| bin.join("initdb").exists());
-    bins.max().expect("PostgreSQL is missing: run cargo xtask test")
+    bins.max().expect("PostgreSQL is missing: run cargo xtask setup")
+}
+
+/// A library that makes the processes it is loaded into look names up in a file.
+pub(crate) fn nss_wrapper() -> PathBuf {
+    let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let mut libraries = folders.map(|folder| folder.path().join("libnss_wrapper.so"));
+    libraries.find(|library| library.exists()).expect("libnss_wrapper.so is missing: run cargo xtask setup")
 }
 
 /// Who runs the servers that refuse to be run by root.
@@ -55,7 +62,7 @@ impl Account {
             let (name, uid, gid) = (fields[0], fields[2].parse().ok()?, fields[3].parse().ok()?);
             wanted(name, uid).then(|| Self { name: name.into(), uid, gid })
         });
-        account.expect("there is no user to run servers as: run cargo xtask test")
+        account.expect("there is no user to run servers as: run cargo xtask setup")
     }
 
     /// Makes `command` run as this user.
