@@ -7,6 +7,8 @@
 
 mod aws_cli;
 mod aws_profile;
+mod browser;
+mod git;
 mod iperf;
 mod leftovers;
 mod nginx;
