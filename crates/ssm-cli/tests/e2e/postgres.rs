@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use rustix::process::Signal;
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use crate::support::process::{Process, run};
 use crate::support::system::{Account, free_port, postgres_bin};
-use crate::support::{Forward, Loopback};
+use crate::support::{FAST, Forward, Loopback, hex};
 
 #[test]
 fn psql_gets_what_the_server_has() {
@@ -33,18 +34,67 @@ fn psql_gets_what_the_server_has() {
 }
 
 #[test]
-fn pgbench_with_eight_clients_sees_no_error() {
+fn pgbench_with_thirty_two_clients_keeps_the_books_in_balance() {
     let (loopback, server) = (Loopback::start(), Postgres::start());
     let forward = loopback.forward(server.port, &[]);
-    run(server.client("pgbench", &forward).args(["-i", "-q", "-s", "1"]));
-    let report = run(server.client("pgbench", &forward).args(["-n", "-c", "8", "-j", "2", "-t", "60"]));
-    assert!(report.contains("number of transactions actually processed: 480/480"), "{report}");
+    run(server.direct("pgbench").args(["-i", "-q", "-s", "4"]));
+    let report = run(server.client("pgbench", &forward).args(["-n", "-c", "32", "-j", "2", "-t", "12"]));
+    assert!(report.contains("number of transactions actually processed: 384/384"), "{report}");
     assert!(report.contains("number of failed transactions: 0 "), "{report}");
+    let balance = "select (select sum(abalance) from pgbench_accounts) = (select sum(bbalance) from pgbench_branches),
+                          (select sum(delta) from pgbench_history) = (select sum(tbalance) from pgbench_tellers),
+                          (select count(*) from pgbench_history)";
+    let balance = run(server.client("psql", &forward).args(["-X", "-At", "-c", balance]));
+    assert_eq!(balance, "t|t|384\n");
     // A connection for each transaction.
     let report = run(server.client("pgbench", &forward).args(["-n", "-C", "-S", "-c", "8", "-t", "10"]));
     assert!(report.contains("number of transactions actually processed: 80/80"), "{report}");
     let said = forward.stop();
     assert!(!said.contains("could not connect") && !said.contains("lost"), "{said}");
+}
+
+#[test]
+fn a_dump_made_by_the_command_of_a_forward_is_that_of_a_direct_connection() {
+    let (loopback, server) = (Loopback::start(), Postgres::start());
+    run(server.direct("pgbench").args(["-i", "-q", "-s", "2"]));
+    let direct = run(&mut server.direct("pg_dump"));
+    let spec = format!("0:{}", server.port);
+    let mut forward = loopback.ssm(&["forward", &loopback.target, "-L", &spec]);
+    forward.args(FAST).arg("--").arg(server.bin.join("pg_dump")).args(["-h", "{host}", "-p", "{port}"]);
+    let through = run(forward.args(["-U", "tester", "postgres"]));
+    assert!(direct.len() > 10_000_000, "{} bytes", direct.len());
+    assert_eq!(dump_digest(&through), dump_digest(&direct));
+}
+
+#[test]
+fn a_command_that_fails_gives_its_exit_code_and_its_words() {
+    let (loopback, server) = (Loopback::start(), Postgres::start());
+    let spec = format!("0:{}", server.port);
+    let mut forward = loopback.ssm(&["forward", &loopback.target, "-L", &spec, "--"]);
+    forward.arg(server.bin.join("psql")).args([
+        "-X",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-h",
+        "{host}",
+        "-p",
+        "{port}",
+    ]);
+    let mut forward =
+        Process::spawn(forward.args(["-U", "tester", "-c", "select 1", "-c", "select 1/0", "postgres"]));
+    assert_eq!(forward.wait().code(), Some(1), "{}", forward.stderr());
+    assert!(forward.stderr().contains("division by zero"), "{}", forward.stderr());
+    assert!(forward.stdout().contains("(1 row)"), "{}", forward.stdout());
+}
+
+/// The digest of a dump without the random words that newer versions of pg_dump put around it.
+fn dump_digest(dump: &str) -> String {
+    let is_random = |line: &&str| line.starts_with("\\restrict ") || line.starts_with("\\unrestrict ");
+    let mut digest = Sha256::new();
+    for line in dump.split_inclusive('\n').filter(|line| !is_random(line)) {
+        digest.update(line);
+    }
+    hex(&digest.finalize())
 }
 
 /// A server of our own, run by a user who owns nothing else.
@@ -84,8 +134,17 @@ impl Postgres {
 
     /// A program of PostgreSQL's that connects through `forward`.
     fn client(&self, program: &str, forward: &Forward) -> Command {
+        self.client_of(program, forward.local.port())
+    }
+
+    /// A program of PostgreSQL's that connects to the server itself.
+    fn direct(&self, program: &str) -> Command {
+        self.client_of(program, self.port)
+    }
+
+    fn client_of(&self, program: &str, port: u16) -> Command {
         let mut command = Command::new(self.bin.join(program));
-        command.env("PGHOST", "127.0.0.1").env("PGPORT", forward.local.port().to_string());
+        command.env("PGHOST", "127.0.0.1").env("PGPORT", port.to_string());
         command.env("PGUSER", "tester").env("PGDATABASE", "postgres").env("PGCONNECT_TIMEOUT", "30");
         command.current_dir(self.folder.path());
         command
