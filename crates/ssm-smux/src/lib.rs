@@ -28,6 +28,8 @@
 //!
 //! Anything else is a [`FrameError`], after which no frame can be found any more.
 //!
+//! Which stream may send next is decided by a [`Schedule`], which shares what goes out fairly.
+//!
 //! Version 1 has no window per stream. All that a receiver can do about a slow reader is to stop
 //! reading the session; [`Mux::unconsumed`] counts what it holds.
 //!
@@ -73,9 +75,11 @@ mod config;
 mod error;
 mod frame;
 mod mux;
+mod schedule;
 mod stream;
 
 pub use config::{Config, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT};
 pub use error::{FrameError, OpenError, WriteError};
 pub use frame::{HEADER_LEN, StreamId};
 pub use mux::{DataHeader, Event, Mux, Side};
+pub use schedule::Schedule;

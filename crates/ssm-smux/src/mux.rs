@@ -348,6 +348,14 @@ impl Mux {
         std::mem::take(&mut self.nop_wanted).then(|| Frame::Nop.encode())
     }
 
+    /// How many headers [`poll_transmit`](Self::poll_transmit) would give, so that room can be left for them behind data.
+    pub fn control_len(&self) -> usize {
+        if self.dead.is_some() {
+            return 0;
+        }
+        self.control.len() + self.refused.len() + usize::from(self.nop_wanted)
+    }
+
     /// What happened next, in the order in which it came over the wire.
     #[inline]
     pub fn poll_event(&mut self) -> Option<Event> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use ssm_smux::{Config, Event, FrameError, HEADER_LEN, Mux, Side, StreamId};
+use ssm_smux::{Config, Event, FrameError, HEADER_LEN, Mux, Schedule, Side, StreamId};
 
 proptest! {
     #[test]
@@ -97,6 +97,38 @@ proptest! {
     }
 
     #[test]
+    fn busy_streams_get_the_same_bytes_whoever_comes_and_goes(
+        busy in 1..6u32,
+        turns in vec((0..4u8, 1..=QUANTUM), 1..600),
+    ) {
+        let mut schedule = Schedule::new(QUANTUM);
+        let mut sent = vec![0; busy as usize];
+        let mut visited = BTreeMap::new();
+        (0..busy).for_each(|number| schedule.ready(StreamId::from(number)));
+        for (visitor, len) in turns {
+            // One of four streams that come and go, or none.
+            schedule.ready(StreamId::from(busy + u32::from(visitor)));
+            let id = schedule.next().unwrap();
+            match sent.get_mut(u32::from(id) as usize) {
+                Some(sent) => {
+                    *sent += len;
+                    schedule.sent(id, len);
+                }
+                None if visitor < 2 => {
+                    *visited.entry(id).or_insert(0) += len;
+                    schedule.sent(id, len);
+                }
+                None => {}
+            }
+        }
+        let (least, most) = (*sent.iter().min().unwrap(), *sent.iter().max().unwrap());
+        prop_assert!(most - least <= 2 * QUANTUM, "{sent:?}");
+        for visited in visited.into_values() {
+            prop_assert!(visited <= least + 3 * QUANTUM, "{visited} against {sent:?}");
+        }
+    }
+
+    #[test]
     fn nothing_is_due_that_was_not_announced(steps in vec(any::<(bool, u16)>(), 0..60)) {
         let mut now = start();
         let config = Config { syn_delay: Duration::from_secs(3), ..Config::default().with_keep_alive() };
@@ -115,6 +147,9 @@ proptest! {
         }
     }
 }
+
+/// What a stream may send in a round.
+const QUANTUM: usize = 32 * 1024;
 
 /// What one side was told of a stream, or did with it.
 #[derive(Debug, Default, PartialEq, Eq)]
