@@ -55,6 +55,9 @@ const SILENT_RESENDS: usize = 8;
 /// The most that a wall clock may run ahead of the monotonic one before the machine counts as having been asleep.
 const SUSPEND_JUMP: Duration = Duration::from_secs(5);
 
+/// Messages that may go beyond [`Config::in_flight_max`] when they are few bytes that somebody waits for.
+const IN_FLIGHT_RESERVE: usize = 64;
+
 /// Reconnect delays: random up to this, doubled with each attempt, up to [`REDIAL_MAX`].
 const REDIAL_BASE: Duration = Duration::from_millis(100);
 const REDIAL_MAX: Duration = Duration::from_secs(8);
@@ -160,6 +163,15 @@ pub enum Input {
     Refused,
 }
 
+/// What a channel takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Room {
+    /// Anything.
+    Open,
+    /// The window is full of bulk data. A few bytes that somebody waits for may still go, as a stream's that has sent little.
+    Reserve,
+}
+
 /// What an agent tells the service about its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AgentState {
@@ -195,7 +207,10 @@ impl Channel {
             send_queue: SendQueue::default(),
             recv_queue: RecvQueue::new(config.reorder_max, config.reorder_bytes_max),
             rtt: Rtt::new(),
-            window: Window::new(window_min(&config, config.payload_len), config.window_max),
+            window: Window::new(
+                window_min(&config, config.payload_len),
+                config.window_max.saturating_sub(config.window_reserve),
+            ),
             pacer: config.pacing.map(Pacer::new),
             size: SizeDiscovery::new(config.payload_len, config.payload_len),
             barrier: None,
@@ -365,7 +380,7 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// [`SendError::Blocked`] while [`can_send`](Self::can_send) does not hold, with the payload.
+    /// [`SendError::Blocked`] while there is no [`room`](Self::room), with the payload.
     pub fn send(
         &mut self,
         now: Instant,
@@ -378,7 +393,7 @@ impl Channel {
         if payload.is_empty() {
             return Err(SendError::Empty);
         }
-        if !self.can_send() {
+        if self.room().is_none() {
             return Err(SendError::Blocked(payload));
         }
         if let Some(provisional) = &mut self.provisional {
@@ -463,15 +478,21 @@ impl Channel {
         [self.timers.next(), self.held_until, self.retransmit_deadline()].into_iter().flatten().min()
     }
 
-    /// Whether [`send`](Self::send) would take a payload. Poll the transmits first: at most one message waits for the socket.
+    /// Whether there is room for bulk data, [`Room::Open`].
     pub fn can_send(&self) -> bool {
-        self.phase == Phase::Running
+        self.room() == Some(Room::Open)
+    }
+
+    /// What [`send`](Self::send) takes as of now, if anything. Poll the transmits first: at most one message waits for the socket.
+    pub fn room(&self) -> Option<Room> {
+        let open = self.phase == Phase::Running
             && self.barrier.is_none()
             && !self.send_queue.has_unsent()
-            && !self.size.blocks(self.send_queue.next_sequence())
-            && self.send_queue.bytes() < self.window.size()
-            && self.send_queue.span() < self.config.in_flight_max
-            && self.provisional.as_ref().is_none_or(|provisional| provisional.bytes < PROVISIONAL_MAX)
+            && self.provisional.as_ref().is_none_or(|provisional| provisional.bytes < PROVISIONAL_MAX);
+        if !open {
+            return None;
+        }
+        [Room::Open, Room::Reserve].into_iter().find(|room| self.is_within_limits(*room))
     }
 
     /// Whether everything that was sent has been acknowledged.
@@ -505,6 +526,16 @@ impl Channel {
             resumes: self.connections.saturating_sub(1),
             ..self.stats
         }
+    }
+
+    fn is_within_limits(&self, room: Room) -> bool {
+        let (bytes, messages) = match room {
+            Room::Open => (0, 0),
+            Room::Reserve => (self.config.window_reserve, IN_FLIGHT_RESERVE),
+        };
+        self.send_queue.bytes() < self.window.size() + bytes
+            && self.send_queue.span() < self.config.in_flight_max + messages
+            && !self.size.blocks(self.send_queue.next_sequence(), room)
     }
 
     fn handle_acknowledge(&mut self, now: Instant, payload: &[u8]) {

@@ -36,6 +36,9 @@ pub struct Config {
     pub window_min: usize,
     /// Upper bound of the send window, in bytes of messages. Default 4 MiB, what the agent's multiplexer holds.
     pub window_max: usize,
+    /// The part of the send window's upper bound that bulk data leaves free, so that what a person waits for never waits for the
+    /// acknowledgement of an upload: [`Room::Reserve`](crate::Room::Reserve). Default 64 KiB.
+    pub window_reserve: usize,
     /// Most messages from the oldest unacknowledged one on, acknowledged or not. Default 4,096, below the 10,000 a peer can
     /// reorder.
     pub in_flight_max: usize,
@@ -104,6 +107,7 @@ impl Config {
             pacing: Some(Pacing { per_second: 900, burst: 100 }),
             window_min: 64 * 1024,
             window_max: 4 * 1024 * 1024,
+            window_reserve: 64 * 1024,
             in_flight_max: 4096,
             reorder_max: 8192,
             reorder_bytes_max: 8 * 1024 * 1024,

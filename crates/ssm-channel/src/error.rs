@@ -67,7 +67,7 @@ impl std::error::Error for HandshakeError {}
 /// Why a payload was not taken.
 #[derive(Debug)]
 pub enum SendError {
-    /// Not now: here it is back. Try again when [`Channel::can_send`](crate::Channel::can_send) holds.
+    /// Not now: here it is back. Try again when there is [`Channel::room`](crate::Channel::room).
     Blocked(MessageBuf),
     /// The channel is closed.
     Closed,

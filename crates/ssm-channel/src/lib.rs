@@ -74,7 +74,7 @@ mod timer;
 mod version;
 mod window;
 
-pub use channel::{AgentState, Channel, Input};
+pub use channel::{AgentState, Channel, Input, Room};
 pub use config::{Config, Handshake, Offer, Pacing, Role};
 pub use error::{ChannelError, HandshakeError, SendError};
 pub use event::{CloseReason, Event, Evidence, PortMode, Ready, SessionKind, Transmit};

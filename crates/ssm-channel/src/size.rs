@@ -5,8 +5,13 @@
 //! whose probe is not, or at which the gateway closes the socket, is not tried again; its probe is sent on in a four-byte form
 //! under the same number, so nothing can be lost or doubled.
 
+use crate::Room;
+
 /// Most messages that may follow a probe before its verdict: they wait behind it at the agent.
 const BEHIND_MAX: i64 = 16;
+
+/// How many of those are not for bulk data.
+const BEHIND_RESERVE: i64 = 4;
 
 /// A probe holds a flag.
 const MIN_PROBE: usize = 4;
@@ -116,8 +121,12 @@ impl SizeDiscovery {
     }
 
     /// Whether the message `sequence` would be one too many behind a probe.
-    pub(crate) fn blocks(&self, sequence: i64) -> bool {
-        self.probe.is_some_and(|probe| sequence - probe.sequence > BEHIND_MAX)
+    pub(crate) fn blocks(&self, sequence: i64, room: Room) -> bool {
+        let most = match room {
+            Room::Open => BEHIND_MAX - BEHIND_RESERVE,
+            Room::Reserve => BEHIND_MAX,
+        };
+        self.probe.is_some_and(|probe| sequence - probe.sequence > most)
     }
 }
 
@@ -163,7 +172,9 @@ mod tests {
     fn few_messages_follow_a_probe() {
         let mut size = started();
         size.probing(6, 2048);
-        assert!(!size.blocks(22));
-        assert!(size.blocks(23));
+        assert!(!size.blocks(18, Room::Open));
+        assert!(size.blocks(19, Room::Open));
+        assert!(!size.blocks(22, Room::Reserve));
+        assert!(size.blocks(23, Room::Reserve));
     }
 }

@@ -54,7 +54,7 @@ pub use sign::{Identity, UpgradeSigning};
 
 pub use ssm_channel::{
     ChannelError, CloseReason, Config as ChannelConfig, Event, Evidence, HandshakeError, Pacing, PortMode,
-    Ready, SendError, SessionKind, Stats,
+    Ready, Room, SendError, SessionKind, Stats,
 };
 pub use ssm_proto::body::{ControlFlag, ExitCode, PortProperties, TerminalSize};
 pub use ssm_proto::{MessageBuf, PayloadType, Secret, Token};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use rustls::ClientConfig;
-use ssm_channel::{Channel, CloseReason, Event, Ready, Role, SendError, SessionKind, Stats, Transmit};
+use ssm_channel::{Channel, CloseReason, Event, Ready, Role, Room, SendError, SessionKind, Stats, Transmit};
 use ssm_proto::{MessageBuf, PayloadType, Token};
 use tokio::time::Sleep;
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -261,11 +261,19 @@ impl<C: ControlPlane> Session<C> {
         }
     }
 
-    /// Ready when [`send`](Self::send) takes a payload: the window and the socket both have room. What was sent before is handed
+    /// Ready when [`send`](Self::send) takes bulk data: the window and the socket both have room. What was sent before is handed
     /// to the socket.
     pub fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.poll_room(cx) {
+            Poll::Ready(Room::Open) => Poll::Ready(()),
+            Poll::Ready(Room::Reserve) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Ready when [`send`](Self::send) takes a payload, with what it should be. What was sent before is handed to the socket.
+    pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Room> {
         self.transmit(cx);
-        if self.channel.can_send() { Poll::Ready(()) } else { Poll::Pending }
+        self.channel.room().map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Hands everything to the socket, flushes it, serves what is due and arms the timer. To be called once at the end of each

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ssm_channel::{Config, Event, Handshake, Input, Pacing, Role, SendError};
+use ssm_channel::{Config, Event, Handshake, Input, Pacing, Role, Room, SendError};
 use ssm_proto::{Flags, Message, MessageBuf, MessageType, PayloadType};
 
 use crate::pair::{Fate, Pair, shell};
@@ -179,7 +179,7 @@ fn a_damaged_message_is_not_acknowledged() {
 #[test]
 fn a_full_window_gives_the_payload_back() {
     let mut client = Solo::running(Config { pacing: None, ..Config::client() });
-    while client.channel.can_send() {
+    while client.channel.room().is_some() {
         client.send(PayloadType::Output, &[1; 1000]);
         client.messages();
     }
@@ -189,9 +189,24 @@ fn a_full_window_gives_the_payload_back() {
         panic!("it was taken")
     };
     assert_eq!(back.payload(), b"kept");
-    assert!(client.channel.stats().in_flight < 64 * 1024 + 2000);
+    assert!(client.channel.stats().in_flight < 2 * 64 * 1024 + 2000);
     client.acknowledge(0);
-    assert!(client.channel.can_send());
+    assert!(client.channel.room().is_some());
+}
+
+#[test]
+fn bulk_data_leaves_room_for_what_somebody_waits_for() {
+    let mut client = Solo::running(Config { pacing: None, ..Config::client() });
+    while client.channel.can_send() {
+        client.send(PayloadType::Output, &[1; 1000]);
+        client.messages();
+    }
+    assert!(client.channel.stats().in_flight < 64 * 1024 + 2000);
+    for _ in 0..100 {
+        assert_eq!(client.channel.room(), Some(Room::Reserve));
+        client.send(PayloadType::Output, b"key");
+        assert_eq!(client.messages().len(), 1, "it goes out at once");
+    }
 }
 
 /// A peer holds back at most 10,000 messages behind a gap.
