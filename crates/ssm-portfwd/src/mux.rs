@@ -1,27 +1,31 @@
 //! Many connections over one session, multiplexed.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::task::Context;
+use std::collections::BTreeMap;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use ssm_session::{ControlPlane, PayloadType, Session};
-use ssm_smux::{Event, FrameError, HEADER_LEN, Mux, Side, StreamId};
+use ssm_session::{ControlPlane, MessageBuf, PayloadType, Room, Session};
+use ssm_smux::{Event, FrameError, HEADER_LEN, Mux, Schedule, Side, StreamId};
 
 use crate::connection::{Chunk, Connection, Incoming, Input, Output};
 use crate::half_close::{HalfClosed, LastBytes};
 use crate::lane::{Config, Shared, send};
 use crate::{Notice, TunnelError};
 
-/// Chunks read from local connections in a turn before frames are read again.
+/// Chunks read from local connections in a turn before frames are read again, and bytes of them.
 const OUTBOUND_BUDGET: usize = 64;
+const OUTBOUND_BYTES: usize = 256 * 1024;
+
+/// Frames of the multiplexer's own that have their place behind the data of a message.
+const CONTROL_BEHIND_DATA: usize = 8;
 
 /// The multiplexer and its connections.
 pub(crate) struct MuxCarrier {
     mux: Mux,
     streams: BTreeMap<u64, Stream>,
-    /// Streams that may have something to read, in the order in which they get their turn.
-    readable: VecDeque<u64>,
+    /// Whose turn it is among the streams that may have something to read.
+    schedule: Schedule,
     /// Streams that got bytes or an end since they were last written.
     dirty: Vec<u64>,
     half_closed: HalfClosed,
@@ -39,8 +43,6 @@ struct Stream {
     id: StreamId,
     connection: Connection,
     last: LastBytes,
-    /// Whether it stands in `readable`.
-    queued: bool,
     /// Whether anything was ever received.
     answered: bool,
     /// Whether the agent could not connect for it.
@@ -58,7 +60,7 @@ impl MuxCarrier {
         Self {
             mux: Mux::new(Side::Client, mux, now),
             streams: BTreeMap::new(),
-            readable: VecDeque::new(),
+            schedule: Schedule::new(1024),
             dirty: Vec::new(),
             half_closed: HalfClosed::new(config.half_close_grace),
             refusals: 0,
@@ -90,16 +92,9 @@ impl MuxCarrier {
         let key = key(id);
         let connection = Connection::new(incoming, &shared.list, key);
         self.waiting += connection.pending_len();
-        let stream = Stream {
-            id,
-            connection,
-            last: LastBytes::Outward,
-            queued: true,
-            answered: false,
-            refused: false,
-        };
+        let stream = Stream { id, connection, last: LastBytes::Outward, answered: false, refused: false };
         self.streams.insert(key, stream);
-        self.readable.push_back(key);
+        self.schedule.ready(id);
         self.dirty.push(key);
     }
 
@@ -224,9 +219,7 @@ impl MuxCarrier {
             let Some(stream) = self.streams.get_mut(&key) else { continue };
             stream.connection.taken();
             self.dirty.push(key);
-            if !std::mem::replace(&mut stream.queued, true) {
-                self.readable.push_back(key);
-            }
+            self.schedule.ready(stream.id);
         }
     }
 
@@ -285,60 +278,82 @@ impl MuxCarrier {
         cx: &mut Context<'_>,
         now: Instant,
     ) {
+        self.schedule.set_quantum(session.payload_len());
+        let mut bytes = 0;
         for _ in 0..OUTBOUND_BUDGET {
-            if session.poll_writable(cx).is_pending() {
-                return;
+            let Poll::Ready(room) = session.poll_room(cx) else { return };
+            self.take_woken(shared);
+            let next = match room {
+                Room::Open => self.schedule.next(),
+                Room::Reserve => self.schedule.next_sparse(),
+            };
+            match next {
+                Some(id) => bytes += self.read(session, shared, id, room, now),
+                None if self.send_control(session) => {}
+                None => return,
             }
-            if self.send_control(session) {
-                continue;
+            if bytes >= OUTBOUND_BYTES {
+                break;
             }
-            let Some(key) = self.readable.pop_front() else { return };
-            self.read(session, shared, key, now);
         }
         cx.waker().wake_by_ref();
     }
 
-    /// Sends the multiplexer's own frames, as many as fit one message; false when there were none.
+    /// Sends the multiplexer's own frames alone, as many as fit one message; false when there were none.
     fn send_control<C: ControlPlane>(&mut self, session: &mut Session<C>) -> bool {
-        let Some(first) = self.mux.poll_transmit() else { return false };
-        let mut buf = session.buffer();
-        buf.put_slice(&first);
-        while buf.spare_len() >= HEADER_LEN
-            && let Some(header) = self.mux.poll_transmit()
-        {
-            buf.put_slice(&header);
+        if self.mux.control_len() == 0 {
+            return false;
         }
+        let mut buf = session.buffer();
+        self.put_control(&mut buf, session.payload_len());
         send(session, PayloadType::Output, buf);
         true
     }
 
-    /// Reads one chunk of one connection and sends it. A connection that gave one stands in line again.
+    /// Puts the multiplexer's own frames behind what `buf` holds, as many as fit `payload_len`.
+    fn put_control(&mut self, buf: &mut MessageBuf, payload_len: usize) {
+        while buf.len() + HEADER_LEN <= payload_len.max(HEADER_LEN)
+            && let Some(header) = self.mux.poll_transmit()
+        {
+            buf.append(&header);
+        }
+    }
+
+    /// Reads one chunk of one stream and sends it, with frames of the multiplexer behind it. Returns its length. A stream that
+    /// gave one stands in line again.
     fn read<C: ControlPlane>(
         &mut self,
         session: &mut Session<C>,
         shared: &mut Shared,
-        key: u64,
+        id: StreamId,
+        room: Room,
         now: Instant,
-    ) {
-        let Some(stream) = self.streams.get_mut(&key) else { return };
-        stream.queued = false;
+    ) -> usize {
+        let key = key(id);
+        let Some(stream) = self.streams.get_mut(&key) else { return 0 };
         if stream.connection.input != Input::Open {
-            return;
+            return 0;
         }
         if stream.connection.pending_len() > self.stream_limit || self.waiting > self.receive_limit {
             self.throttled = true;
-            return;
+            return 0;
         }
-        let room = session.payload_len().saturating_sub(self.mux.data_overhead(stream.id)).max(1);
         let mut buf = session.buffer();
-        match stream.connection.read(&mut buf, room) {
-            Chunk::Data(len) => match self.mux.push(stream.id, len) {
+        let control = HEADER_LEN * self.mux.control_len().min(CONTROL_BEHIND_DATA);
+        let fits = session.payload_len().saturating_sub(self.mux.data_overhead(id) + control).max(1);
+        let most = match room {
+            Room::Open => fits,
+            Room::Reserve => fits.min(Schedule::SPARSE_LEN),
+        };
+        match stream.connection.read(&mut buf, most) {
+            Chunk::Data(len) => match self.mux.push(id, len) {
                 Ok(header) => {
                     buf.prepend(&header);
                     stream.last = LastBytes::Outward;
-                    stream.queued = true;
-                    self.readable.push_back(key);
+                    self.put_control(&mut buf, session.payload_len());
+                    self.schedule.sent(id, buf.len());
                     send(session, PayloadType::Output, buf);
+                    return len;
                 }
                 Err(error) => {
                     tracing::debug!(%error, connection = stream.connection.number(), "the far side takes no more");
@@ -361,6 +376,7 @@ impl MuxCarrier {
                 self.remove(shared, key, Leave::Reset(TunnelError::Gone));
             }
         }
+        0
     }
 
     /// Lets streams be read again when little enough waits.
@@ -369,11 +385,11 @@ impl MuxCarrier {
             return;
         }
         self.throttled = false;
-        for (key, stream) in &mut self.streams {
+        for stream in self.streams.values() {
             if stream.connection.pending_len() > self.stream_limit {
                 self.throttled = true;
-            } else if !std::mem::replace(&mut stream.queued, true) {
-                self.readable.push_back(*key);
+            } else {
+                self.schedule.ready(stream.id);
             }
         }
     }
@@ -383,6 +399,7 @@ impl MuxCarrier {
         self.half_closed.forget(key);
         self.waiting -= stream.connection.pending_len();
         self.mux.forget(stream.id);
+        self.schedule.forget(stream.id);
         let connection = stream.connection.number();
         let (sent, received) = stream.connection.totals();
         match leave {

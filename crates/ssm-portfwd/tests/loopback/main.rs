@@ -4,6 +4,7 @@
 
 mod basic;
 mod control;
+mod fair;
 mod forwarder;
 mod lanes;
 mod mux;

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use ssm_loopback::{Direction, Verdict};
 use ssm_portfwd::Notice;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -64,6 +66,32 @@ async fn connections_one_after_another_leave_nothing_behind() {
         assert!(closed.insert(connection));
     }
     assert_eq!(server.connections(), 300);
+}
+
+/// The gateway counts messages: the start of a connection travels in front of its first data, its end with whatever goes next.
+#[tokio::test]
+async fn short_connections_cost_one_message_each() {
+    let (loopback, server) = (loopback().await, Server::echo().await);
+    let mut forward = Forward::start(&loopback, server.port).await;
+    exchange(&mut forward.connect().await, b"hello").await;
+    let messages = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&messages);
+    let _counting = loopback.rule(move |direction, header| {
+        if direction == Direction::ClientToAgent && header.message_type.is_stream() {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        Verdict::Deliver
+    });
+    for _ in 0..50 {
+        let mut stream = forward.connect().await;
+        stream.write_all(b"hello").await.unwrap();
+        assert_eq!(read_exactly(&mut stream, 5).await, b"hello");
+    }
+    for _ in 0..51 {
+        forward.until(|notice| matches!(notice, Notice::Closed { .. })).await;
+    }
+    let messages = messages.load(Ordering::Relaxed);
+    assert!((50..=75).contains(&messages), "{messages} messages for 50 connections");
 }
 
 #[tokio::test]

@@ -100,9 +100,14 @@ impl Forward {
         stream
     }
 
+    /// Asks it to end.
+    pub(crate) fn end(&mut self) {
+        drop(self.shutdown.take());
+    }
+
     /// Asks it to end and waits for that.
     pub(crate) async fn shut_down(mut self) -> CloseReason {
-        drop(self.shutdown.take());
+        self.end();
         timeout(SOON, &mut self.task).await.expect("it ends").unwrap().unwrap()
     }
 
