@@ -38,7 +38,8 @@ const NORMAL: &[Row] = &[
 
 /// What tests and benches of a crate use on top.
 const DEV: &[Row] = &[
-    Row { from: "ssm-portfwd", to: &["ssm-loopback"], optional: &[] },
+    // On itself: with the features that are off by default.
+    Row { from: "ssm-portfwd", to: &["ssm-loopback", "ssm-portfwd"], optional: &[] },
     Row { from: "ssm-shell", to: &["ssm-loopback"], optional: &[] },
 ];
 

@@ -3,7 +3,6 @@
 mod args;
 mod command;
 mod control;
-mod endpoint;
 mod error;
 mod log;
 mod options;

@@ -8,7 +8,6 @@ use ssm_session::{ChannelConfig, Config, Endpoint, Pacing, Session, StartSession
 
 use crate::args::{ChannelArgs, ConnectionArgs, PacingArg};
 use crate::control::Control;
-use crate::endpoint;
 use crate::error::Error;
 
 /// Holds a session for `--attach`: its token opens it, so it is never an argument.
@@ -38,7 +37,7 @@ impl Source {
         let json = env::var(ATTACH_VARIABLE).map_err(|_| {
             Error::Usage(format!("--attach needs a session in the environment variable {ATTACH_VARIABLE}"))
         })?;
-        let endpoint = endpoint::parse(&json)
+        let endpoint = Endpoint::from_json(&json)
             .map_err(|error| Error::Usage(format!("{ATTACH_VARIABLE} does not hold a session: {error}")))?;
         Ok(Self::Attach(Some(endpoint)))
     }

@@ -3,6 +3,7 @@
 //! - [`Forwarder`] listens locally, as `ssh -L` does.
 //! - [`Proxy`] listens as a SOCKS5 and HTTP CONNECT proxy, as `ssh -D` does.
 //! - [`Tunnel`] opens connections for a program that wants no local port: each is an `AsyncRead + AsyncWrite`.
+//!   With the feature `tower`, `Connector` gives them to hyper and other HTTP clients.
 //! - [`stream`] carries one pair of streams, as an ssh `ProxyCommand` does.
 //!
 //! One session is one task. On its way between a local socket and the WebSocket a byte crosses no queue and no lock:
@@ -21,6 +22,8 @@
 //! ended its own or was quiet for a while ([`Config::half_close_grace`]).
 
 mod connection;
+#[cfg(feature = "tower")]
+mod connector;
 mod error;
 mod forwarder;
 mod half_close;
@@ -38,6 +41,8 @@ mod spec;
 mod traffic;
 mod tunnel;
 
+#[cfg(feature = "tower")]
+pub use connector::Connector;
 pub use error::{ForwardError, ParseSpecError};
 pub use forwarder::{ConnectionNumbers, Forwarder, stream};
 pub use lane::Config;

@@ -12,8 +12,9 @@ use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use ssm_proto::Token;
 
-use crate::control::{ControlError, ControlErrorKind, ControlPlane, Endpoint, Resumed, SessionId};
+use crate::control::{ControlError, ControlErrorKind, ControlPlane, Resumed, SessionId};
 use crate::document::StartSession;
+use crate::endpoint::Endpoint;
 use crate::sign::Identity;
 
 /// How long connecting to the API may take.

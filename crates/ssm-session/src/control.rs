@@ -3,9 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use ssm_proto::Token;
-
 use crate::document::StartSession;
+use crate::endpoint::Endpoint;
 use crate::sign::Identity;
 
 /// The AWS API as far as a session needs it. Implemented on the AWS SDK ([`AwsControl`](crate::AwsControl), feature `aws`) and
@@ -85,23 +84,6 @@ impl SessionId {
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-/// Where a session is reached, once: plain data that may be handed to another machine.
-#[derive(Clone)]
-pub struct Endpoint {
-    /// The session.
-    pub session_id: SessionId,
-    /// The WebSocket URL, to be used as it is. It may be pre-signed, so it is not shown in debug output.
-    pub stream_url: String,
-    /// Opens the URL once.
-    pub token: Token,
-}
-
-impl fmt::Debug for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Endpoint").field("session_id", &self.session_id).finish_non_exhaustive()
     }
 }
 

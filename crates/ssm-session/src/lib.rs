@@ -39,15 +39,17 @@ mod aws;
 mod control;
 mod dial;
 mod document;
+mod endpoint;
 mod error;
 mod session;
 mod sign;
 
 #[cfg(feature = "aws")]
 pub use aws::{AwsControl, AwsOptions};
-pub use control::{Attached, ControlError, ControlErrorKind, ControlPlane, Endpoint, Resumed, SessionId};
+pub use control::{Attached, ControlError, ControlErrorKind, ControlPlane, Resumed, SessionId};
 pub use dial::DialError;
 pub use document::StartSession;
+pub use endpoint::{Endpoint, EndpointError};
 pub use error::SessionError;
 pub use session::{Config, Reading, Session};
 pub use sign::{Identity, UpgradeSigning};

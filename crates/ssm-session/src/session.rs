@@ -15,9 +15,10 @@ use ssm_proto::{MessageBuf, PayloadType, Token};
 use tokio::time::Sleep;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use crate::control::{Attached, ControlPlane, Endpoint, Resumed, SessionId};
+use crate::control::{Attached, ControlPlane, Resumed, SessionId};
 use crate::dial::{DialError, Socket, dial};
 use crate::document::StartSession;
+use crate::endpoint::Endpoint;
 use crate::error::SessionError;
 use crate::sign::UpgradeSigning;
 

@@ -11,6 +11,7 @@ mod browser;
 mod git;
 mod iperf;
 mod leftovers;
+mod library;
 mod nginx;
 mod openssh;
 mod postgres;

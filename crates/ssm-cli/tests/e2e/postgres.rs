@@ -98,15 +98,15 @@ fn dump_digest(dump: &str) -> String {
 }
 
 /// A server of our own, run by a user who owns nothing else.
-struct Postgres {
+pub(crate) struct Postgres {
     bin: PathBuf,
     folder: TempDir,
-    port: u16,
+    pub(crate) port: u16,
     process: Process,
 }
 
 impl Postgres {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let (bin, account) = (postgres_bin(), Account::unprivileged());
         let folder = account.folder();
         let data = folder.path().join("data");

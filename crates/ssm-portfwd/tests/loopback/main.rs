@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod basic;
+mod connector;
 mod control;
 mod fair;
 mod forwarder;

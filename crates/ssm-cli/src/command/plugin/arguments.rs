@@ -4,8 +4,6 @@
 use serde_json::Value;
 use ssm_session::{Endpoint, StartSession};
 
-use crate::endpoint;
-
 /// An argument that starts with this is the name of the environment variable that holds the session.
 const RESPONSE_VARIABLE: &str = "AWS_SSM_START_SESSION_RESPONSE";
 
@@ -54,7 +52,7 @@ pub(super) fn read(words: &[String], variable: impl FnOnce(&str) -> Option<Strin
                 true => variable(response).unwrap_or_default(),
                 false => response.clone(),
             };
-            match endpoint::parse(&response) {
+            match Endpoint::from_json(&response) {
                 Ok(endpoint) => Request::Start(Box::new(Arguments {
                     endpoint,
                     region: word(1).map(Into::into),
