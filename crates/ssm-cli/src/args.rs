@@ -13,7 +13,7 @@ use std::str::FromStr;
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use ssm_portfwd::{Destination, ForwardSpec, ListenAddr};
 
-pub(crate) use self::duration::LimitArg;
+pub(crate) use self::duration::{DurationArg, LimitArg};
 
 /// Shells, tunnels and ssh to private machines through AWS Session Manager.
 #[derive(Debug, Parser)]
@@ -33,6 +33,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Shell(ShellArgs),
     Forward(ForwardArgs),
+    Tunnels(TunnelsArgs),
     Proxy(ProxyArgs),
     Plugin(PluginArgs),
     Loopback(LoopbackArgs),
@@ -87,7 +88,7 @@ pub(crate) struct ForwardArgs {
     #[arg(long, value_name = "N", conflicts_with = "attach", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) start_rate: Option<u16>,
     /// Carry stdin and stdout to a host, or to a port of the machine itself
-    #[arg(short = 'W', value_name = "HOST:PORT", conflicts_with_all = ["specs", "proxies", "json", "command", "lanes", "start_rate"])]
+    #[arg(short = 'W', value_name = "HOST:PORT", conflicts_with_all = ["specs", "proxies", "json", "command", "lanes", "start_rate", "background", "wait"])]
     pub(crate) stdio: Option<Destination>,
     /// Most sessions for one destination; another one is opened when all have a connection
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -95,6 +96,20 @@ pub(crate) struct ForwardArgs {
     /// End all forwards when one of them cannot be set up, in place of carrying on with the others
     #[arg(long)]
     pub(crate) exit_on_forward_failure: bool,
+    /// Return when the forwards are ready, and leave them running in the background, as ssh -f does
+    ///
+    /// Those that cannot be set up are told of; when there is no other the command fails and nothing stays behind. `ssm
+    /// tunnels` shows what runs, and `ssm tunnels stop` ends it.
+    #[arg(long, conflicts_with = "command")]
+    pub(crate) background: bool,
+    /// Return when all forwards are ready, and fail when one of them cannot be set up, or not in time
+    ///
+    /// Otherwise as --background. For scripts: what follows can use every forward.
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, conflicts_with = "command")]
+    pub(crate) wait: Option<Option<DurationArg>>,
+    /// The process in the background
+    #[arg(long, hide = true)]
+    pub(crate) detached: bool,
     /// Write each event to stdout, as a line of JSON
     #[arg(long, conflicts_with = "command")]
     pub(crate) json: bool,
@@ -108,6 +123,47 @@ pub(crate) struct ForwardArgs {
     pub(crate) connection: ConnectionArgs,
     #[command(flatten)]
     pub(crate) channel: ChannelArgs,
+}
+
+impl ForwardArgs {
+    /// Whether the forwards outlive the command.
+    pub(crate) fn stays(&self) -> bool {
+        self.background || self.wait.is_some()
+    }
+
+    /// Whether one that cannot be set up ends them all.
+    pub(crate) fn all_are_needed(&self) -> bool {
+        self.exit_on_forward_failure || !self.command.is_empty() || self.wait.is_some()
+    }
+}
+
+/// Show the forwards that run on this machine, or stop them
+///
+/// Shows those of this user, in the background or not.
+#[derive(Debug, ClapArgs)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct TunnelsArgs {
+    /// Write each one to stdout, as a line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Option<TunnelsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TunnelsCommand {
+    Stop(StopArgs),
+}
+
+/// End forwards and their sessions, and wait until they are gone
+#[derive(Debug, ClapArgs)]
+pub(crate) struct StopArgs {
+    /// Their ids, as `ssm tunnels` shows them
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) ids: Vec<String>,
+    /// All of this user
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 /// Carry ssh: for `ProxyCommand ssm proxy %h %p`
@@ -306,6 +362,29 @@ mod tests {
             assert!(parse(&format!("ssm forward i-0123456789abcdef0 {form}")).is_err(), "{form}");
         }
         assert!(parse("ssm forward --attach -D 1080").is_err());
+    }
+
+    #[test]
+    fn waiting_may_have_a_limit() {
+        let wait = |form: &str| match parse(&format!("ssm forward i-0123456789abcdef0 -L 80 {form}")) {
+            Ok(Args { command: Command::Forward(args), .. }) => args.wait,
+            other => panic!("{form}: {other:?}"),
+        };
+        assert_eq!(wait("--background"), None);
+        assert_eq!(wait("--wait"), Some(None));
+        assert_eq!(wait("--wait=2m"), Some(Some(DurationArg(std::time::Duration::from_secs(120)))));
+        for form in ["--wait -- true", "--background -- true", "--wait=x", "--wait 5"] {
+            assert!(parse(&format!("ssm forward i-0123456789abcdef0 -L 80 {form}")).is_err(), "{form}");
+        }
+    }
+
+    #[test]
+    fn what_is_stopped_is_named() {
+        assert!(parse("ssm tunnels").is_ok() && parse("ssm tunnels --json").is_ok());
+        assert!(parse("ssm tunnels stop 17 18").is_ok() && parse("ssm tunnels stop --all").is_ok());
+        for wrong in ["stop", "stop 17 --all", "--json stop 17", "start"] {
+            assert!(parse(&format!("ssm tunnels {wrong}")).is_err(), "{wrong}");
+        }
     }
 
     #[test]

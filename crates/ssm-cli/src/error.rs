@@ -1,9 +1,13 @@
 //! What a user is told when a command fails, and the exit code that goes with it.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use ssm_portfwd::ForwardError;
+use ssm_portfwd::{ForwardError, ListenAddr};
 use ssm_resolve::ParseTargetError;
 use ssm_session::{CloseReason, SessionError};
 use ssm_shell::ShellError;
@@ -13,6 +17,15 @@ const USAGE: u8 = 2;
 
 /// Transport or service failure, as `ssh` has it.
 const FAILURE: u8 = 255;
+
+/// There is no such command, as a shell has it.
+const NOT_FOUND: u8 = 127;
+
+/// There is, and it cannot be run.
+const NOT_RUNNABLE: u8 = 126;
+
+/// The first port that needs no privilege.
+const UNPRIVILEGED: u16 = 1024;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +56,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Session(#[from] SessionError),
     /// A forward could not be set up.
-    #[error(transparent)]
+    #[error("{}", not_set_up(.0))]
     Forward(#[from] ForwardError),
     /// The terminal could not be used.
     #[error(transparent)]
@@ -54,6 +67,15 @@ pub(crate) enum Error {
     /// The session is over, and not because the user wanted it.
     #[error("{}", ending(.0))]
     Ended(CloseReason),
+    /// The command that was to use the forwards does not run.
+    #[error("cannot run {name}: {source}")]
+    Command { name: String, source: io::Error },
+    /// The forwards were not ready in time.
+    #[error("not ready within {} s", .0.as_secs_f64())]
+    NotReady(Duration),
+    /// What was to be stopped goes on, or was never there.
+    #[error("{0}")]
+    NotStopped(String),
     /// Something local.
     #[error("{what}: {source}")]
     Local { what: &'static str, source: io::Error },
@@ -68,7 +90,9 @@ impl Error {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Usage(_) | Self::Target(_) | Self::NeedsAws(_) | Self::NeedsDemo(_) => USAGE,
-            Self::Mismatch(_) => 1,
+            Self::Command { source, .. } if source.kind() == io::ErrorKind::NotFound => NOT_FOUND,
+            Self::Command { .. } => NOT_RUNNABLE,
+            Self::Mismatch(_) | Self::NotStopped(_) => 1,
             _ => FAILURE,
         })
     }
@@ -88,6 +112,52 @@ fn not_started(reason: &CloseReason) -> String {
     }
 }
 
+/// Why a forward could not be set up, and what can be done about it.
+pub(crate) fn not_set_up(error: &ForwardError) -> String {
+    let ForwardError::Bind { listen, source } = error else { return error.to_string() };
+    let advice = match listen {
+        ListenAddr::Unix(path) => socket_advice(path, source.kind()),
+        ListenAddr::Loopback { port } => port_advice(*port, source.kind()),
+        ListenAddr::Address(address) => port_advice(address.port(), source.kind()),
+    };
+    match advice {
+        Some(advice) => format!("cannot listen on {listen}: {advice}"),
+        None => error.to_string(),
+    }
+}
+
+fn port_advice(port: u16, kind: io::ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        io::ErrorKind::AddrInUse => {
+            "the port is in use; end the program that has it, or take another one (0 finds one that is free)"
+        }
+        io::ErrorKind::PermissionDenied if port < UNPRIVILEGED => {
+            "ports below 1024 are for root; take a higher one"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address; leave it out to listen on 127.0.0.1 and ::1"
+        }
+        _ => return None,
+    })
+}
+
+fn socket_advice(path: &Path, kind: io::ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        io::ErrorKind::AddrInUse => match fs::symlink_metadata(path) {
+            Ok(found) if found.file_type().is_socket() => {
+                "another program listens there; end it, or take another path"
+            }
+            _ => "a file is in the way; remove it, or take another path",
+        },
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "there is no such folder; make it first",
+        io::ErrorKind::PermissionDenied => {
+            "you may not write in that folder; take one of your own, $XDG_RUNTIME_DIR for one"
+        }
+        io::ErrorKind::InvalidInput => "the path is too long for a UNIX socket; take one of up to 100 bytes",
+        _ => return None,
+    })
+}
+
 /// The end of a session in words. [`CloseReason::Terminated`] is what the user wanted and needs none.
 pub(crate) fn ending(reason: &CloseReason) -> String {
     reason.to_string()
@@ -105,6 +175,41 @@ mod tests {
         assert_eq!(code(Error::Target("web-1".parse::<ssm_resolve::Target>().unwrap_err())), of(2));
         assert_eq!(code(Error::Ended(CloseReason::ResumeRefused)), of(255));
         assert_eq!(code(Error::Local { what: "x", source: io::Error::other("y") }), of(255));
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_had_comes_with_advice() {
+        let told = |listen: &str, kind: io::ErrorKind| {
+            let listen = listen.parse().unwrap();
+            not_set_up(&ForwardError::Bind { listen, source: kind.into() })
+        };
+        use io::ErrorKind::{
+            AddrInUse, AddrNotAvailable, InvalidInput, NotFound, OutOfMemory, PermissionDenied,
+        };
+        for (listen, kind, advice) in [
+            ("5432", AddrInUse, "cannot listen on localhost:5432: the port is in use;"),
+            ("80", PermissionDenied, "ports below 1024 are for root"),
+            ("192.0.2.1:80", PermissionDenied, "cannot listen on 192.0.2.1:80: ports below 1024"),
+            ("192.0.2.1:8080", AddrNotAvailable, "does not have that address"),
+            ("/no/such/folder/s", NotFound, "make it first"),
+            ("/no/such/folder/s", AddrInUse, "a file is in the way"),
+            ("/s", PermissionDenied, "may not write in that folder"),
+            ("/s", InvalidInput, "too long"),
+            ("8080", PermissionDenied, "permission denied"),
+            ("/s", OutOfMemory, "cannot listen on /s: out of memory"),
+        ] {
+            let told = told(listen, kind);
+            assert!(told.contains(advice), "{listen} {kind:?}: {told}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_does_not_run_is_told_as_by_a_shell() {
+        let code = |kind: io::ErrorKind| {
+            format!("{:?}", Error::Command { name: "x".into(), source: kind.into() }.exit_code())
+        };
+        assert_eq!(code(io::ErrorKind::NotFound), format!("{:?}", ExitCode::from(127)));
+        assert_eq!(code(io::ErrorKind::PermissionDenied), format!("{:?}", ExitCode::from(126)));
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! The `ssm` command: shells, tunnels and ssh to private machines through AWS Session Manager.
 
 mod args;
+mod background;
 mod command;
 mod control;
 mod error;
 mod log;
 mod options;
 mod output;
+mod places;
 mod process;
+mod registry;
 mod stdio;
 
 use std::env;
@@ -58,6 +61,7 @@ fn run(args: Args) -> Result<ExitCode, Error> {
         match args.command {
             Command::Shell(args) => command::shell::run(&args).await,
             Command::Forward(args) => command::forward::run(&args).await,
+            Command::Tunnels(args) => command::tunnels::run(&args).await,
             Command::Proxy(args) => command::proxy::run(&args).await,
             Command::Plugin(args) => plugin::run(args.args).await,
             Command::Loopback(args) => command::loopback::run(&args).await,

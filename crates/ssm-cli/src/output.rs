@@ -5,11 +5,14 @@ use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ssm_shell::NoticeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 /// Longest text shown from elsewhere, in characters.
 const SHOWN_MAX: usize = 4096;
 
 static QUIET: AtomicBool = AtomicBool::new(false);
+static STAMPED: AtomicBool = AtomicBool::new(false);
 
 /// From here on, says only why a command failed.
 pub(crate) fn be_quiet() {
@@ -28,9 +31,20 @@ pub(crate) fn say(text: impl Display) {
     }
 }
 
+/// From here on, every line begins with the time: stderr is a log.
+pub(crate) fn stamp() {
+    STAMPED.store(true, Ordering::Relaxed);
+}
+
 /// Says why something failed, in one line.
 pub(crate) fn complain(text: impl Display) {
-    let line = format!("ssm: {}\n", visible(&text.to_string(), Lines::Joined));
+    let mut line = String::new();
+    if STAMPED.load(Ordering::Relaxed) {
+        // Writing to memory does not fail.
+        let _ = SystemTime.format_time(&mut Writer::new(&mut line));
+        line.push(' ');
+    }
+    line += &format!("ssm: {}\n", visible(&text.to_string(), Lines::Joined));
     // In one write, so that lines of several programs do not mix. Nobody is left to tell when stderr is gone.
     let _ = NoticeWriter.write_all(line.as_bytes());
 }
@@ -74,6 +88,26 @@ fn turns_text(char: char) -> bool {
     matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
+/// A number of bytes for a person.
+pub(crate) struct Bytes(pub(crate) u64);
+
+impl Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mut whole, mut tenths) = (self.0, 0);
+        for unit in ["B", "KiB", "MiB", "GiB"] {
+            if whole < 1024 || unit == "GiB" {
+                return match (unit, whole) {
+                    ("B", _) | (_, 100..) => write!(f, "{whole} {unit}"),
+                    _ => write!(f, "{whole}.{tenths} {unit}"),
+                };
+            }
+            tenths = whole % 1024 * 10 / 1024;
+            whole /= 1024;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,5 +127,19 @@ mod tests {
     #[test]
     fn long_text_is_cut() {
         assert_eq!(visible(&"x".repeat(100_000), Lines::Joined).to_string().len(), SHOWN_MAX + 3);
+    }
+
+    #[test]
+    fn bytes_are_for_people() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (150 << 20, "150 MiB"),
+            (5 << 40, "5120 GiB"),
+        ] {
+            assert_eq!(Bytes(bytes).to_string(), text);
+        }
     }
 }

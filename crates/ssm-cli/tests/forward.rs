@@ -6,15 +6,14 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
-use std::thread;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use common::{Program, Served, closed_port};
+use common::{Program, Served, closed_port, echo, exchange, port_of, serve};
 
 const BODY: &str = "hello from behind\n";
 
@@ -180,14 +179,14 @@ fn a_command_gets_the_signals() {
 }
 
 #[test]
-fn a_command_that_does_not_exist_is_a_failure() {
+fn a_command_that_does_not_exist_is_told_as_by_a_shell() {
     let (served, port) = (Served::start(), http());
     let spec = format!("0:{port}");
     let outcome =
         Program::start(&mut served.ssm(&["forward", &served.target, "-L", &spec, "--", "/no/such/command"]))
             .wait();
-    assert_eq!(outcome.status.code(), Some(255), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("cannot run the command"), "{}", outcome.stderr);
+    assert_eq!(outcome.status.code(), Some(127), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("cannot run /no/such/command: "), "{}", outcome.stderr);
 }
 
 #[test]
@@ -247,10 +246,7 @@ impl Forward {
 fn forward(served: &Served, args: &[&str]) -> Forward {
     let args = [&["forward", &served.target], args].concat();
     let mut program = Program::start(&mut served.ssm(&args));
-    let port = program.until(|said| {
-        let (_, rest) = said.split_once("listening on 127.0.0.1:")?;
-        rest.split_once(|char: char| !char.is_ascii_digit())?.0.parse().ok()
-    });
+    let port = program.until(port_of);
     Forward { program, port }
 }
 
@@ -272,27 +268,4 @@ fn http() -> u16 {
         }
         write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{BODY}", BODY.len())
     })
-}
-
-/// A port that sends back what comes.
-fn echo() -> u16 {
-    serve(|stream| std::io::copy(&mut &stream, &mut &stream).map(drop))
-}
-
-fn serve(serve: impl Fn(TcpStream) -> std::io::Result<()> + Send + Sync + Copy + 'static) -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            thread::spawn(move || serve(stream));
-        }
-    });
-    port
-}
-
-fn exchange(stream: &mut TcpStream, data: &[u8]) {
-    stream.write_all(data).unwrap();
-    let mut back = vec![0; data.len()];
-    stream.read_exact(&mut back).unwrap();
-    assert_eq!(back, data);
 }

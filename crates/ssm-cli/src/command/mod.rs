@@ -6,6 +6,7 @@ pub(crate) mod loopback;
 pub(crate) mod plugin;
 pub(crate) mod proxy;
 pub(crate) mod shell;
+pub(crate) mod tunnels;
 
 use std::time::Duration;
 

@@ -3,7 +3,8 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -31,6 +32,9 @@ pub(crate) fn ssm(args: &[&str]) -> Command {
     }
     command.env("AWS_EC2_METADATA_DISABLED", "true").env("AWS_CONFIG_FILE", "/dev/null");
     command.env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
+    // `ssm tunnels` of the user of this machine has nothing to do with tests.
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    command.env("XDG_RUNTIME_DIR", folder).env("XDG_STATE_HOME", folder);
     command
 }
 
@@ -67,6 +71,10 @@ impl Program {
     /// Writes to its stdin, which has to be a pipe.
     pub(crate) fn write(&mut self, text: &str) {
         self.child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -228,4 +236,35 @@ impl Served {
 /// A port nobody listens on.
 pub(crate) fn closed_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// A port that sends back what comes.
+pub(crate) fn echo() -> u16 {
+    serve(|stream| std::io::copy(&mut &stream, &mut &stream).map(drop))
+}
+
+/// A port that does this with every connection.
+pub(crate) fn serve(serve: impl Fn(TcpStream) -> std::io::Result<()> + Send + Sync + Copy + 'static) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || serve(stream));
+        }
+    });
+    port
+}
+
+/// Sends `data` to an echo and reads it back.
+pub(crate) fn exchange(stream: &mut TcpStream, data: &[u8]) {
+    stream.write_all(data).unwrap();
+    let mut back = vec![0; data.len()];
+    stream.read_exact(&mut back).unwrap();
+    assert_eq!(back, data);
+}
+
+/// The first port that is said to be listened on.
+pub(crate) fn port_of(said: &str) -> Option<u16> {
+    let (_, rest) = said.split_once("listening on 127.0.0.1:")?;
+    rest.split_once(|char: char| !char.is_ascii_digit())?.0.parse().ok()
 }

@@ -35,7 +35,8 @@ impl Running {
                 }
             }
         }
-        command.spawn().map(Self).map_err(Error::local("cannot run the command"))
+        let name = || program.to_string_lossy().into_owned();
+        command.spawn().map(Self).map_err(|source| Error::Command { name: name(), source })
     }
 
     /// Waits for its end; for ever without one. Cancel safe.
@@ -61,10 +62,12 @@ impl Running {
         self.kill(number);
     }
 
-    /// Asks it to end, and waits a while for that.
-    pub(super) async fn end(&mut self) {
-        self.kill(Number::TERM);
-        let _ = tokio::time::timeout(LEAVE, self.0.wait()).await;
+    /// Asks it to end, if it runs, and waits a while for that.
+    pub(super) async fn end(running: &mut Option<Self>) {
+        if let Some(running) = running {
+            running.kill(Number::TERM);
+            let _ = tokio::time::timeout(LEAVE, running.0.wait()).await;
+        }
     }
 
     fn kill(&self, number: Number) {

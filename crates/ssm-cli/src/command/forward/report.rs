@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -10,10 +11,12 @@ use ssm_portfwd::{LocalAddr, Notice, Traffic};
 use tokio::sync::watch;
 
 use crate::args::ForwardArgs;
+use crate::command::tunnels::unix_now;
 use crate::error::ending;
-use crate::output::say;
+use crate::output::{Bytes, say};
+use crate::registry::{self, ForwardState, Tunnel};
 
-use super::status::{Bytes, Counts, Status};
+use super::status::{Counts, Status};
 
 /// Shared by all forwards. Cloning is cheap.
 #[derive(Debug, Clone)]
@@ -26,26 +29,31 @@ pub(super) struct Forward {
     /// The session document; empty where there is none before a client asks.
     pub(super) document: String,
     addresses: Vec<LocalAddr>,
+    state: ForwardState,
 }
 
 impl Forward {
     pub(super) fn new(destination: String, document: String) -> Self {
-        Self { destination, document, addresses: Vec::new() }
+        Self { destination, document, addresses: Vec::new(), state: ForwardState::Starting }
     }
 }
 
 #[derive(Debug)]
 struct State {
+    target: String,
     forwards: Vec<Forward>,
     output: Output,
     status: Option<Status>,
     traffic: Traffic,
-    all_listen: watch::Sender<bool>,
+    settled: watch::Sender<bool>,
     open: BTreeMap<u64, Connection>,
     connections: u64,
     lanes: usize,
     resumes: u64,
     started: Instant,
+    /// The same in seconds since 1970.
+    since: u64,
+    log: Option<PathBuf>,
 }
 
 /// Who reads the events.
@@ -63,36 +71,33 @@ struct Connection {
 }
 
 impl Report {
-    pub(super) fn new(args: &ForwardArgs, traffic: Traffic) -> Self {
+    pub(super) fn new(args: &ForwardArgs, target: &str, forwards: Vec<Forward>, traffic: Traffic) -> Self {
+        // A command has the terminal to itself, and who goes to the background leaves it.
+        let shows_status = args.command.is_empty() && !args.detached;
         Self(Arc::new(Mutex::new(State {
-            forwards: Vec::new(),
+            target: target.to_owned(),
+            forwards,
             output: if args.json { Output::Program } else { Output::Person },
-            // A command has the terminal to itself.
-            status: if args.command.is_empty() { Status::new() } else { None },
+            status: if shows_status { Status::new() } else { None },
             traffic,
-            all_listen: watch::Sender::new(false),
+            settled: watch::Sender::new(false),
             open: BTreeMap::new(),
             connections: 0,
             lanes: 0,
             resumes: 0,
             started: Instant::now(),
+            since: unix_now(),
+            log: None,
         })))
-    }
-
-    /// Takes a forward; its number is for everything that is said of it.
-    pub(super) fn add(&self, forward: Forward) -> usize {
-        let mut state = self.state();
-        state.forwards.push(forward);
-        state.forwards.len() - 1
     }
 
     pub(super) fn forward(&self, index: usize) -> Forward {
         self.state().forwards[index].clone()
     }
 
-    /// Whether all forwards listen.
-    pub(super) fn all_listen(&self) -> watch::Receiver<bool> {
-        self.state().all_listen.subscribe()
+    /// Whether each forward listens or is over.
+    pub(super) fn settled(&self) -> watch::Receiver<bool> {
+        self.state().settled.subscribe()
     }
 
     /// Where each forward listens: the first address of each.
@@ -110,6 +115,38 @@ impl Report {
         let mut state = self.state();
         state.clear();
         state.event(index, json!({ "event": "ended", "reason": why }));
+        state.forwards[index].state = ForwardState::Ended;
+        state.settle();
+    }
+
+    /// Where a tunnel in the background writes.
+    pub(super) fn set_log(&self, path: &Path) {
+        self.state().log = Some(path.to_owned());
+    }
+
+    /// The terminal is about to be left.
+    pub(super) fn in_background(&self, id: &str, log: &Path) {
+        let state = self.state();
+        say(format_args!("in the background as tunnel {id}; to end it: ssm tunnels stop {id}"));
+        state.write(&json!({ "event": "background", "id": id, "log": log.to_string_lossy() }));
+    }
+
+    /// How everything is, for other processes.
+    pub(super) fn tunnel(&self, id: &str) -> Tunnel {
+        let state = self.state();
+        Tunnel {
+            id: id.to_owned(),
+            target: state.target.clone(),
+            since: state.since,
+            forwards: state.forwards.iter().map(registry::Forward::from).collect(),
+            sessions: state.lanes,
+            resumes: state.resumes,
+            open: state.open.len(),
+            connections: state.connections,
+            sent: state.traffic.sent(),
+            received: state.traffic.received(),
+            log: state.log.clone(),
+        }
     }
 
     /// Time for another status line.
@@ -210,9 +247,10 @@ impl State {
     fn listening(&mut self, index: usize, addresses: &[LocalAddr]) {
         let forward = &mut self.forwards[index];
         forward.addresses = addresses.to_vec();
+        forward.state = ForwardState::Ready;
         let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let destination = forward.destination.clone();
-        let port = addresses.iter().find_map(LocalAddr::tcp).map(|address| address.port());
+        let port = port(addresses);
         match forward.document.as_str() {
             "" => say(format_args!("listening on {} for {destination}", texts.join(" and "))),
             _ => say(format_args!("listening on {}, leading to {destination}", texts.join(" and "))),
@@ -221,8 +259,12 @@ impl State {
             index,
             json!({ "event": "ready", "listen": texts, "port": port, "destination": destination }),
         );
-        if self.forwards.iter().all(|forward| !forward.addresses.is_empty()) {
-            self.all_listen.send_replace(true);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        if self.forwards.iter().all(|forward| forward.state != ForwardState::Starting) {
+            self.settled.send_replace(true);
         }
     }
 
@@ -236,10 +278,14 @@ impl State {
         );
     }
 
-    /// Writes a line for programs.
+    /// Writes a line for programs about a forward.
     fn event(&self, index: usize, mut event: Value) {
+        event["forward"] = (index + 1).into();
+        self.write(&event);
+    }
+
+    fn write(&self, event: &Value) {
         if self.output == Output::Program {
-            event["forward"] = (index + 1).into();
             // A reader that is gone does not end the forwards.
             let _ = writeln!(std::io::stdout().lock(), "{event}");
         }
@@ -257,4 +303,19 @@ impl State {
             status.draw(counts, &self.traffic);
         }
     }
+}
+
+impl From<&Forward> for registry::Forward {
+    fn from(forward: &Forward) -> Self {
+        Self {
+            listen: forward.addresses.iter().map(ToString::to_string).collect(),
+            port: port(&forward.addresses),
+            destination: forward.destination.clone(),
+            state: forward.state,
+        }
+    }
+}
+
+fn port(addresses: &[LocalAddr]) -> Option<u16> {
+    addresses.iter().find_map(LocalAddr::tcp).map(|address| address.port())
 }

@@ -1,12 +1,11 @@
 //! The line that shows on a terminal what the forwards are doing.
 
-use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use ssm_portfwd::Traffic;
 
-use crate::output;
+use crate::output::{self, Bytes};
 
 /// Moves to the start of the line and clears it.
 const CLEAR: &str = "\r\x1b[K";
@@ -80,42 +79,12 @@ fn rate(bytes: u64, passed: Duration) -> u64 {
     bytes.saturating_mul(1000) / millis
 }
 
-/// A number of bytes for a person.
-pub(super) struct Bytes(pub(super) u64);
-
-impl Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (mut whole, mut tenths) = (self.0, 0);
-        for unit in ["B", "KiB", "MiB", "GiB"] {
-            if whole < 1024 || unit == "GiB" {
-                return match (unit, whole) {
-                    ("B", _) | (_, 100..) => write!(f, "{whole} {unit}"),
-                    _ => write!(f, "{whole}.{tenths} {unit}"),
-                };
-            }
-            tenths = whole % 1024 * 10 / 1024;
-            whole /= 1024;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_for_people() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (1536, "1.5 KiB"),
-            (150 << 20, "150 MiB"),
-            (5 << 40, "5120 GiB"),
-        ] {
-            assert_eq!(Bytes(bytes).to_string(), text);
-        }
+    fn rates_are_bytes_a_second() {
         assert_eq!(rate(500, Duration::from_millis(500)), 1000);
         assert_eq!(rate(u64::MAX, Duration::ZERO), u64::MAX);
     }
