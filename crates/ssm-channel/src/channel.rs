@@ -21,7 +21,7 @@ use crate::pace::Pacer;
 use crate::recv_queue::{RecvQueue, Verdict};
 use crate::rtt::Rtt;
 use crate::send_queue::{SendQueue, Sent};
-use crate::size::SizeDiscovery;
+use crate::size::{KnownSizes, SizeDiscovery};
 use crate::timer::{Timer, TimerTable};
 use crate::version;
 use crate::window::Window;
@@ -212,7 +212,7 @@ impl Channel {
                 config.window_max.saturating_sub(config.window_reserve),
             ),
             pacer: config.pacing.map(Pacer::new),
-            size: SizeDiscovery::new(config.payload_len, config.payload_len),
+            size: SizeDiscovery::new(config.payload_len, config.payload_len, KnownSizes::default()),
             barrier: None,
             paused: false,
             pause_probe: None,
@@ -705,7 +705,8 @@ impl Channel {
             // between (agent datachannel.go); a flag without effect finds out when that is over.
             let probe = self.enqueue_bytes(now, PayloadType::Flag, &ControlFlag::Ignored.encode());
             self.barrier = Some(probe);
-            self.size = SizeDiscovery::new(self.config.payload_len, self.config.payload_max);
+            let Config { payload_len, payload_max, known_sizes, .. } = &*self.config;
+            self.size = SizeDiscovery::new(*payload_len, *payload_max, known_sizes.clone());
         }
         // What was typed for a terminal is not meant for a port.
         let provisional = self.provisional.take().filter(|_| !port).unwrap_or_default();

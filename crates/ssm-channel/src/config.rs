@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use ssm_proto::{RawValue, Strictness};
 
+use crate::KnownSizes;
+
 /// Which side of the data channel this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
@@ -30,6 +32,9 @@ pub struct Config {
     /// Largest payload that a port session tries to find out it may send, in bytes. Default 32 KiB for a client. With
     /// [`payload_len`](Self::payload_len) or less, nothing is tried.
     pub payload_max: usize,
+    /// What the sessions whose configurations are clones of this one have found out about payload sizes: what one has found
+    /// saves the others the search, and what failed in one is not tried by the others.
+    pub known_sizes: KnownSizes,
     /// How fast data messages may go out; `None` for no limit. Default 900 a second with bursts of 100.
     pub pacing: Option<Pacing>,
     /// Lower bound of the send window, in bytes of messages; four messages where those are larger. Default 64 KiB.
@@ -104,6 +109,7 @@ impl Config {
             strictness: Strictness::Lenient,
             payload_len: 1024,
             payload_max: 32 * 1024,
+            known_sizes: KnownSizes::default(),
             pacing: Some(Pacing { per_second: 900, burst: 100 }),
             window_min: 64 * 1024,
             window_max: 4 * 1024 * 1024,

@@ -78,4 +78,5 @@ pub use channel::{AgentState, Channel, Input, Room};
 pub use config::{Config, Handshake, Offer, Pacing, Role};
 pub use error::{ChannelError, HandshakeError, SendError};
 pub use event::{CloseReason, Event, Evidence, PortMode, Ready, SessionKind, Transmit};
+pub use size::KnownSizes;
 pub use stats::Stats;

@@ -4,6 +4,13 @@
 //! (agent `port_basic.go`, `port_mux.go`: four bytes are read and match no flag). A size whose probe is acknowledged is used. One
 //! whose probe is not, or at which the gateway closes the socket, is not tried again; its probe is sent on in a four-byte form
 //! under the same number, so nothing can be lost or doubled.
+//!
+//! Sessions share what they find out ([`KnownSizes`]). Each begins with the size that everybody takes and proves a larger one with a
+//! probe of its own, because its agent and gateway may be others; but one whose probe failed is tried by nobody again, and the
+//! largest that was acknowledged is tried first.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::Room;
 
@@ -19,9 +26,49 @@ const MIN_PROBE: usize = 4;
 /// Connections in a row without any acknowledgement that take the size back.
 const USELESS_MAX: u32 = 3;
 
+/// What sessions have found out about how large messages may be. Clones share it, and so do the sessions whose
+/// [`Config`](crate::Config)s are clones of one.
+#[derive(Debug, Clone, Default)]
+pub struct KnownSizes(Arc<Known>);
+
+#[derive(Debug)]
+struct Known {
+    /// The largest that was acknowledged; 0 for none.
+    taken: AtomicUsize,
+    /// The smallest that was not; the largest number for none.
+    failed: AtomicUsize,
+}
+
+impl KnownSizes {
+    /// The largest payload size that was acknowledged, in bytes; `None` when none was beyond what every session begins with.
+    pub fn largest_taken(&self) -> Option<usize> {
+        Some(self.0.taken.load(Ordering::Relaxed)).filter(|size| *size > 0)
+    }
+
+    /// The smallest payload size that failed, in bytes. It is not tried again, nor is a larger one.
+    pub fn smallest_failed(&self) -> Option<usize> {
+        Some(self.0.failed.load(Ordering::Relaxed)).filter(|size| *size < usize::MAX)
+    }
+
+    fn took(&self, size: usize) {
+        self.0.taken.fetch_max(size, Ordering::Relaxed);
+    }
+
+    fn failed(&self, size: usize) {
+        self.0.failed.fetch_min(size, Ordering::Relaxed);
+    }
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { taken: AtomicUsize::new(0), failed: AtomicUsize::new(usize::MAX) }
+    }
+}
+
 /// The payload size in use, and the search for a larger one.
 #[derive(Debug)]
 pub(crate) struct SizeDiscovery {
+    known: KnownSizes,
     /// What every agent and gateway takes.
     base: usize,
     /// In use.
@@ -50,9 +97,17 @@ struct Probe {
 }
 
 impl SizeDiscovery {
-    /// Starts with `base` and may go up to `limit`, in powers of two.
-    pub(crate) fn new(base: usize, limit: usize) -> Self {
-        Self { base, current: base, limit: limit.max(base), first: First::Unsent, probe: None, useless: 0 }
+    /// Starts with `base` and may go up to `limit`, in powers of two or at once to what is known to be taken.
+    pub(crate) fn new(base: usize, limit: usize, known: KnownSizes) -> Self {
+        Self {
+            known,
+            base,
+            current: base,
+            limit: limit.max(base),
+            first: First::Unsent,
+            probe: None,
+            useless: 0,
+        }
     }
 
     /// The size in use.
@@ -66,10 +121,19 @@ impl SizeDiscovery {
         if self.first == First::Unsent {
             self.first = First::Sent(sequence);
         }
-        let size = self.current.saturating_mul(2).max(MIN_PROBE);
         let bulk = len >= self.current - self.current / 16;
-        let due = bulk && self.first == First::Acknowledged && self.probe.is_none() && size <= self.limit;
-        due.then_some(size)
+        let due = bulk && self.first == First::Acknowledged && self.probe.is_none();
+        if due { self.next_size() } else { None }
+    }
+
+    /// The next size to try, if there is one.
+    fn next_size(&self) -> Option<usize> {
+        let double = self.current.saturating_mul(2).max(MIN_PROBE);
+        let taken = self.known.largest_taken().unwrap_or(0);
+        let fits = |size: &usize| {
+            *size <= self.limit && self.known.smallest_failed().is_none_or(|failed| *size < failed)
+        };
+        [taken, double].into_iter().filter(|size| *size >= double).find(fits)
     }
 
     /// A probe of `size` was queued under `sequence`.
@@ -96,6 +160,7 @@ impl SizeDiscovery {
         match self.probe {
             Some(probe) if probe.sequence == sequence => {
                 self.current = probe.size;
+                self.known.took(probe.size);
                 self.probe = None;
                 true
             }
@@ -106,12 +171,14 @@ impl SizeDiscovery {
     /// The probe that is on its way has failed. Returns its number; it has to be shortened.
     pub(crate) fn failed(&mut self) -> Option<i64> {
         let probe = self.probe.take_if(|probe| probe.sent)?;
-        self.limit = self.current;
+        self.limit = self.limit.min(probe.size - 1);
+        self.known.failed(probe.size);
         Some(probe.sequence)
     }
 
     /// A connection was lost on which something waited to be acknowledged; `useful` if anything was. A gateway that does not take a size closes the
-    /// socket, so connections that do not last take the size back to where it began, for good.
+    /// socket, so connections that do not last take the size back to where it began, for good. Other sessions are not told: it
+    /// may have been the network.
     pub(crate) fn cut(&mut self, useful: bool) {
         self.useless = if useful { 0 } else { self.useless + 1 };
         if self.useless == USELESS_MAX {
@@ -135,7 +202,11 @@ mod tests {
     use super::*;
 
     fn started() -> SizeDiscovery {
-        let mut size = SizeDiscovery::new(1024, 32 * 1024);
+        sharing(&KnownSizes::default())
+    }
+
+    fn sharing(known: &KnownSizes) -> SizeDiscovery {
+        let mut size = SizeDiscovery::new(1024, 32 * 1024, known.clone());
         assert_eq!(size.sending(1024, 5), None, "nothing was acknowledged yet");
         size.acknowledged(5);
         size
@@ -166,6 +237,48 @@ mod tests {
         assert_eq!(size.sending(1024, 7), None);
         assert!(!size.acknowledged(6), "its short form proves nothing");
         assert_eq!(size.current(), 1024);
+    }
+
+    #[test]
+    fn a_size_that_another_session_found_is_tried_first() {
+        let known = KnownSizes::default();
+        let mut first = sharing(&known);
+        for (sequence, size) in (6..).zip([2048, 4096, 8192]) {
+            first.probing(sequence, size);
+            first.acknowledged(sequence);
+        }
+        let mut second = sharing(&known);
+        assert_eq!(second.sending(1024, 6), Some(8192));
+        second.probing(6, 8192);
+        assert!(second.acknowledged(6));
+        assert_eq!(second.sending(8192, 7), Some(16_384), "and from there on as ever");
+    }
+
+    #[test]
+    fn a_size_that_failed_in_another_session_is_not_tried() {
+        let known = KnownSizes::default();
+        let mut first = sharing(&known);
+        first.probing(6, 4096);
+        assert!(first.transmitted(6));
+        assert_eq!(first.failed(), Some(6));
+        assert_eq!(known.smallest_failed(), Some(4096));
+        let mut second = sharing(&known);
+        assert_eq!(second.sending(1024, 6), Some(2048));
+        second.probing(6, 2048);
+        assert!(second.acknowledged(6));
+        assert_eq!(second.sending(2048, 7), None);
+    }
+
+    #[test]
+    fn where_a_known_size_fails_smaller_ones_are_tried() {
+        let known = KnownSizes::default();
+        known.took(32 * 1024);
+        let mut size = sharing(&known);
+        assert_eq!(size.sending(1024, 6), Some(32 * 1024));
+        size.probing(6, 32 * 1024);
+        assert!(size.transmitted(6));
+        assert_eq!(size.failed(), Some(6));
+        assert_eq!(size.sending(1024, 7), Some(2048));
     }
 
     #[test]

@@ -55,8 +55,8 @@ pub use session::{Config, Reading, Session};
 pub use sign::{Identity, UpgradeSigning};
 
 pub use ssm_channel::{
-    ChannelError, CloseReason, Config as ChannelConfig, Event, Evidence, HandshakeError, Pacing, PortMode,
-    Ready, Room, SendError, SessionKind, Stats,
+    ChannelError, CloseReason, Config as ChannelConfig, Event, Evidence, HandshakeError, KnownSizes, Pacing,
+    PortMode, Ready, Room, SendError, SessionKind, Stats,
 };
 pub use ssm_proto::body::{ControlFlag, ExitCode, PortProperties, TerminalSize};
 pub use ssm_proto::{MessageBuf, PayloadType, Secret, Token};

@@ -34,6 +34,21 @@ fn bulk_data_finds_the_largest_size() {
 }
 
 #[test]
+fn the_next_session_finds_the_size_with_one_probe() {
+    let client = Config { assume_ready: None, ..Config::client() };
+    for expected in [&[2048, 4096, 8192, 16_384, 32_768][..], &[32_768]] {
+        let mut pair = Pair::connected(client.clone(), Config::agent("i-0", port())).started();
+        bulk(&mut pair, 400);
+        pair.settle();
+        let probes: Vec<_> =
+            pair.client.sent.iter().filter(|(_, m)| is_probe(m)).map(|(_, m)| m.payload.len()).collect();
+        assert_eq!(probes, expected);
+        assert_eq!(pair.client.channel.payload_len(), 32 * 1024);
+    }
+    assert_eq!(client.known_sizes.largest_taken(), Some(32 * 1024));
+}
+
+#[test]
 fn keystrokes_and_shells_probe_nothing() {
     let mut port = Pair::port().started();
     let mut shell = Pair::shell().started();

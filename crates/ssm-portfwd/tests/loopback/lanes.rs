@@ -1,11 +1,11 @@
 //! Several sessions behind one entrance.
 
 use std::io::ErrorKind;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use ssm_loopback::Loopback;
+use ssm_loopback::{Direction, Loopback, Verdict};
 use ssm_portfwd::{Config, Destination, ForwardError, Forwarder, Lanes, ListenAddr, Notice, StartLimiter};
-use ssm_session::{CloseReason, ControlPlane};
+use ssm_session::{CloseReason, ControlPlane, PayloadType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, oneshot};
@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::control::{Calls, Counting};
-use crate::support::{SOON, Server, exchange, fast, loopback, read_exactly};
+use crate::support::{SOON, Server, exchange, fast, loopback, pattern, read_exactly};
 
 #[tokio::test]
 async fn lanes_are_opened_when_all_others_have_a_connection() {
@@ -131,7 +131,7 @@ async fn a_first_session_that_does_not_start_is_an_error() {
     let forwarder = Forwarder::bind(&ListenAddr::Unix(path.clone())).unwrap();
     // A UNIX socket takes connections from the start; they wait for the session.
     let mut early = UnixStream::connect(&path).await.unwrap();
-    let lanes = lanes(&loopback, 80, 2, &calls);
+    let lanes = lanes(&loopback, 80, 2, &calls, fast());
     let run = forwarder.run_lanes(lanes, Config::default(), |_| {}, std::future::pending());
     let error = timeout(SOON, run).await.expect("it ends").unwrap_err();
     assert!(matches!(error, ForwardError::Session(_)), "{error}");
@@ -157,6 +157,31 @@ async fn every_session_is_ended_at_the_end() {
         assert_eq!(stream.read(&mut [0]).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
     }
     assert!(!matches!(waiting.read(&mut [0]).await, Ok(1..)));
+}
+
+#[tokio::test]
+async fn a_lane_knows_the_payload_size_that_another_has_found() {
+    let (loopback, server) = (loopback().await, Server::echo().await);
+    let probes = Arc::<Mutex<Vec<u32>>>::default();
+    let seen = Arc::clone(&probes);
+    let _watching = loopback.rule(move |direction, header| {
+        let flag = direction == Direction::ClientToAgent && header.payload_type == Some(PayloadType::Flag);
+        if flag && header.payload_len > 4 {
+            seen.lock().unwrap().push(header.payload_len);
+        }
+        Verdict::Deliver
+    });
+    let mut session = ssm_session::Config::default();
+    session.channel.pacing = None;
+    let listen = ListenAddr::Loopback { port: 0 };
+    let forward = Laned::with(listen, &loopback, server.port, 2, session).await;
+    let data = pattern(1, 2_000_000);
+    let mut first = forward.connect().await;
+    assert!(exchange(&mut first, &data).await == data);
+    let mut second = forward.connect().await;
+    assert!(exchange(&mut second, &data).await == data);
+    assert_eq!(forward.calls.started(), 2);
+    assert_eq!(*probes.lock().unwrap(), [2048, 4096, 8192, 16_384, 32_768, 32_768]);
 }
 
 #[tokio::test]
@@ -240,12 +265,22 @@ impl Laned {
     }
 
     async fn on(listen: ListenAddr, loopback: &Loopback, port: u16, max: usize) -> Self {
+        Self::with(listen, loopback, port, max, fast()).await
+    }
+
+    async fn with(
+        listen: ListenAddr,
+        loopback: &Loopback,
+        port: u16,
+        max: usize,
+        session: ssm_session::Config,
+    ) -> Self {
         let calls = Arc::<Calls>::default();
         let forwarder = Forwarder::bind(&listen).unwrap();
         let addr = forwarder.local_addrs().first().copied();
         let (notices, received) = mpsc::unbounded_channel();
         let (shutdown, ending) = oneshot::channel::<()>();
-        let lanes = lanes(loopback, port, max, &calls);
+        let lanes = lanes(loopback, port, max, &calls, session);
         let notice = move |notice| drop(notices.send(notice));
         let ending = async move { drop(ending.await) };
         let task = tokio::spawn(forwarder.run_lanes(lanes, Config::default(), notice, ending));
@@ -287,8 +322,9 @@ fn lanes(
     port: u16,
     max: usize,
     calls: &Arc<Calls>,
+    session: ssm_session::Config,
 ) -> Lanes<Arc<impl ControlPlane + use<>>> {
     let control = Counting { inner: loopback.control(), calls: Arc::clone(calls) };
     let request = Destination::Target { port }.request(loopback.target());
-    Lanes::on_demand(Arc::new(control), request, fast(), StartLimiter::default(), max)
+    Lanes::on_demand(Arc::new(control), request, session, StartLimiter::default(), max)
 }
