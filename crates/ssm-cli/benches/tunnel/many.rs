@@ -63,7 +63,8 @@ pub(crate) fn streams(_: SocketAddr, runs: usize) -> Result<(), Failure> {
                 way.to_string(),
                 results.rate.shown(0),
                 results.client.shown(2),
-                fair.shown(0),
+                // What comes down is shared out by the agent.
+                if way == Way::Up { fair.shown(0) } else { String::new() },
                 format!("{idle:.1}"),
                 tunnel.peak_rss()?,
             ]);

@@ -255,7 +255,7 @@ fn poll_file(
         wire.send(PayloadType::Output, buf);
         pace.sent(wire.now());
     }
-    *wake = Some(wire.now());
+    cx.waker().wake_by_ref();
     Poll::Pending
 }
 

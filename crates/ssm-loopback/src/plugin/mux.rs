@@ -206,26 +206,28 @@ impl MuxPort {
 
     /// One message per connection and round, beginning behind the one that was last.
     fn poll_reads(&mut self, cx: &mut Context<'_>, wire: &mut Wire) {
-        let mut idle = 0;
-        for _ in 0..BATCH {
-            if idle >= self.streams.len() || !self.may_send(cx, wire) {
-                return;
-            }
+        let (mut idle, mut sent) = (0, 0);
+        while idle < self.streams.len() && self.may_send(cx, wire) {
             let Some(id) = self.next_stream() else { return };
             self.last = Some(id);
             match self.read(cx, wire, id) {
-                Poll::Ready(Outcome::Live) => idle = 0,
+                Poll::Ready(Outcome::Live) => (idle, sent) = (0, sent + 1),
                 Poll::Ready(outcome) => self.settle(id, &outcome),
                 Poll::Pending => idle += 1,
             }
+            if sent == BATCH {
+                return cx.waker().wake_by_ref();
+            }
         }
-        self.wake = Some(wire.now());
     }
 
     fn read(&mut self, cx: &mut Context<'_>, wire: &mut Wire, id: StreamId) -> Poll<Outcome> {
         let Some(Stream { connection: Connection::Open(socket), .. }) = self.streams.get(&id) else {
             return Poll::Pending;
         };
+        if socket.poll_read_ready(cx).is_pending() {
+            return Poll::Pending;
+        }
         let mut buf = wire.buffer();
         let room = buf.spare_len().saturating_sub(HEADER_LEN);
         let read = poll_read(cx, socket, &mut buf.spare_mut().limit(room));

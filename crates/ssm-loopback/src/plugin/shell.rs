@@ -166,7 +166,7 @@ impl Shell {
                 return;
             }
         }
-        self.wake = Some(wire.now());
+        cx.waker().wake_by_ref();
     }
 
     /// Reads and sends once. [`Output::Held`] stands for success: there may be more.

@@ -187,7 +187,7 @@ impl SinglePort {
                 }
             }
         }
-        self.wake = Some(wire.now());
+        cx.waker().wake_by_ref();
         Poll::Pending
     }
 
