@@ -13,8 +13,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::TunnelError;
+use crate::lane::Shared;
+#[cfg(feature = "metrics")]
+use crate::meter::Life;
 use crate::pipe::PipeEnd;
-use crate::ready::{ReadyList, ReadyWaker};
+use crate::ready::ReadyWaker;
 
 /// The local end of a connection.
 pub(crate) enum LocalEnd {
@@ -78,6 +81,8 @@ pub(crate) struct Connection {
     pub(crate) output: Output,
     sent: u64,
     received: u64,
+    #[cfg(feature = "metrics")]
+    life: Life,
 }
 
 /// The direction from the local program.
@@ -119,9 +124,9 @@ pub(crate) enum Chunk {
 }
 
 impl Connection {
-    pub(crate) fn new(incoming: Incoming, list: &Arc<ReadyList>, key: u64) -> Self {
+    pub(crate) fn new(incoming: Incoming, shared: &Shared, key: u64) -> Self {
         let Incoming { end, number, early, accepted, .. } = incoming;
-        let ready = list.waker(key);
+        let ready = shared.list.waker(key);
         let mut connection = Self {
             end,
             early,
@@ -135,6 +140,8 @@ impl Connection {
             output: Output::Open,
             sent: 0,
             received: 0,
+            #[cfg(feature = "metrics")]
+            life: shared.meter.connection(),
         };
         if !accepted.is_empty() {
             connection.enqueue(accepted);
@@ -172,7 +179,7 @@ impl Connection {
         if !self.early.is_empty() {
             let part = self.early.split_to(max.min(self.early.len()));
             buf.put_slice(&part);
-            self.sent += part.len() as u64;
+            self.add_sent(part.len());
             return Chunk::Data(part.len());
         }
         let mut cx = Context::from_waker(&self.waker);
@@ -181,16 +188,24 @@ impl Connection {
             Poll::Pending => Chunk::Nothing,
             Poll::Ready(Ok(0)) => Chunk::End,
             Poll::Ready(Ok(read)) => {
-                self.sent += read as u64;
+                self.add_sent(read);
                 Chunk::Data(read)
             }
             Poll::Ready(Err(error)) => Chunk::Broken(error),
         }
     }
 
+    fn add_sent(&mut self, len: usize) {
+        self.sent += len as u64;
+        #[cfg(feature = "metrics")]
+        self.life.sent(len);
+    }
+
     /// Puts received bytes behind those that wait.
     pub(crate) fn push(&mut self, data: Bytes) {
         self.received += data.len() as u64;
+        #[cfg(feature = "metrics")]
+        self.life.received(data.len());
         self.enqueue(data);
     }
 

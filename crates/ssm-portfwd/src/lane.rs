@@ -13,6 +13,8 @@ use ssm_session::{
 use tokio::time::Sleep;
 
 use crate::connection::Incoming;
+#[cfg(feature = "metrics")]
+use crate::meter::Meter;
 use crate::mux::MuxCarrier;
 use crate::ready::ReadyList;
 use crate::single::SingleCarrier;
@@ -93,10 +95,14 @@ pub(crate) struct Shared {
     notices: VecDeque<Notice>,
     /// Why the session is over, once it is.
     over: Option<CloseReason>,
+    #[cfg(feature = "metrics")]
+    pub(crate) meter: Meter,
 }
 
 impl Shared {
     pub(crate) fn notify(&mut self, notice: Notice) {
+        #[cfg(feature = "metrics")]
+        self.meter.notice(&notice);
         self.notices.push_back(notice);
     }
 
@@ -111,7 +117,14 @@ impl<C: ControlPlane> Lane<C> {
         Self {
             session,
             carrier: Carrier::Waiting(Vec::new()),
-            shared: Shared { config, list: Arc::default(), notices: VecDeque::new(), over: None },
+            shared: Shared {
+                config,
+                list: Arc::default(),
+                notices: VecDeque::new(),
+                over: None,
+                #[cfg(feature = "metrics")]
+                meter: Meter::new(),
+            },
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             ended: None,
             stopped: None,

@@ -30,6 +30,8 @@ mod half_close;
 mod lane;
 mod lanes;
 mod listener;
+#[cfg(feature = "metrics")]
+mod meter;
 mod mux;
 mod negotiate;
 mod notice;

@@ -90,7 +90,7 @@ impl MuxCarrier {
             }
         };
         let key = key(id);
-        let connection = Connection::new(incoming, &shared.list, key);
+        let connection = Connection::new(incoming, shared, key);
         self.waiting += connection.pending_len();
         let stream = Stream { id, connection, last: LastBytes::Outward, answered: false, refused: false };
         self.streams.insert(key, stream);

@@ -66,7 +66,7 @@ impl SingleCarrier {
     }
 
     pub(crate) fn add(&mut self, shared: &Shared, incoming: Incoming) {
-        let mut connection = Connection::new(incoming, &shared.list, KEY);
+        let mut connection = Connection::new(incoming, shared, KEY);
         self.early.drain(..).for_each(|bytes| connection.push(bytes));
         self.early_len = 0;
         self.last = LastBytes::Outward;

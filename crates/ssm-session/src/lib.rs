@@ -11,7 +11,7 @@
 //! session ends with [`Event::Closed`] only.
 //!
 //! The `aws` feature has the control plane on the AWS SDK. Without it, [`Session::attach`] opens a session that was
-//! started elsewhere from its URL and token alone.
+//! started elsewhere from its URL and token alone. The `metrics` feature tells what sessions do through the facade of that name.
 //!
 //! ```no_run
 //! use ssm_session::{Config, Endpoint, Event, PayloadType, Session, SessionError};
@@ -41,6 +41,8 @@ mod dial;
 mod document;
 mod endpoint;
 mod error;
+#[cfg(feature = "metrics")]
+mod meter;
 mod session;
 mod sign;
 

@@ -20,13 +20,15 @@ use crate::dial::{DialError, Socket, dial};
 use crate::document::StartSession;
 use crate::endpoint::Endpoint;
 use crate::error::SessionError;
+#[cfg(feature = "metrics")]
+use crate::meter::Meter;
 use crate::sign::UpgradeSigning;
 
 /// How long ending a session by API may take.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The wall clock is looked at this often at most.
-const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How a session is driven.
 #[derive(Debug, Clone)]
@@ -71,6 +73,8 @@ pub struct Session<C> {
     /// Taken from the channel and not handed out yet.
     events: VecDeque<Event>,
     clock_read: Instant,
+    #[cfg(feature = "metrics")]
+    meter: Meter,
 }
 
 #[derive(Debug)]
@@ -158,6 +162,8 @@ impl<C: ControlPlane> Session<C> {
             armed: None,
             events: VecDeque::new(),
             clock_read: now,
+            #[cfg(feature = "metrics")]
+            meter: Meter::new(),
         })
     }
 
@@ -289,6 +295,8 @@ impl<C: ControlPlane> Session<C> {
         }
         let flushed = self.flush(cx);
         self.take_events();
+        #[cfg(feature = "metrics")]
+        self.meter.tell(self.channel.stats());
         if !self.events.is_empty() {
             cx.waker().wake_by_ref();
         }
@@ -316,6 +324,8 @@ impl<C: ControlPlane> Session<C> {
     ///
     /// When the API call fails. One that takes more than 5 s is left alone.
     pub async fn release(&mut self, reason: &CloseReason) -> Result<(), SessionError> {
+        #[cfg(feature = "metrics")]
+        self.meter.tell(self.channel.stats());
         let by_flag =
             matches!(self.ready().map(|ready| ready.kind), Some(SessionKind::Port(_))) && self.is_drained();
         let known = match reason {
@@ -532,7 +542,7 @@ fn message(transmit: Transmit) -> Message {
 }
 
 /// The monotonic clock of the runtime, which tests can stop.
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 

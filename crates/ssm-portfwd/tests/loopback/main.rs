@@ -8,6 +8,7 @@ mod control;
 mod fair;
 mod forwarder;
 mod lanes;
+mod metrics;
 mod mux;
 mod pressure;
 mod proxy;
