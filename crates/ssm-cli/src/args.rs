@@ -14,6 +14,8 @@ use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use ssm_portfwd::{Destination, ForwardSpec, ListenAddr};
 
 pub(crate) use self::duration::{DurationArg, LimitArg};
+#[cfg(feature = "metrics")]
+use crate::metrics::MetricsAddr;
 
 /// Shells, tunnels and ssh to private machines through AWS Session Manager.
 #[derive(Debug, Parser)]
@@ -113,6 +115,12 @@ pub(crate) struct ForwardArgs {
     /// Write each event to stdout, as a line of JSON
     #[arg(long, conflicts_with = "command")]
     pub(crate) json: bool,
+    /// Serve metrics for Prometheus over HTTP, at /metrics; for this machine only, unless an address says otherwise
+    ///
+    /// Port 0 takes a free one, which is printed.
+    #[cfg(feature = "metrics")]
+    #[arg(long, value_name = "[ADDR:]PORT")]
+    pub(crate) metrics: Option<MetricsAddr>,
     /// Run this once all forwards listen, and end with it and its exit code
     ///
     /// {host} and {port} in its arguments are where the first forward listens, {host2} and {port2} the second, and so on; the

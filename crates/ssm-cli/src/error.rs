@@ -79,6 +79,10 @@ pub(crate) enum Error {
     /// Something local.
     #[error("{what}: {source}")]
     Local { what: &'static str, source: io::Error },
+    /// The metrics cannot be served.
+    #[cfg(feature = "metrics")]
+    #[error("cannot serve metrics on {address}: {source}")]
+    Metrics { address: std::net::SocketAddr, source: io::Error },
     /// What was to be shown did not come out right.
     #[cfg_attr(not(feature = "demo"), expect(dead_code, reason = "only the demo shows something"))]
     #[error("{0}")]

@@ -6,6 +6,8 @@ mod command;
 mod control;
 mod error;
 mod log;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod options;
 mod output;
 mod places;

@@ -33,12 +33,16 @@ pub(crate) async fn run(args: &ForwardArgs) -> Result<ExitCode, Error> {
         return Err(Error::Usage("--attach has one session: give one -L, and no --lanes".into()));
     }
     let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
-    if let Some(destination) = &args.stdio {
-        return stdio::run(args, destination, &target, &mut signals).await;
-    }
     if args.stays() && !args.detached {
         let limit = args.wait.flatten().map(|DurationArg(limit)| limit);
         return background::launch(limit, &mut signals).await;
+    }
+    #[cfg(feature = "metrics")]
+    if let Some(address) = args.metrics {
+        crate::metrics::serve(address).await?;
+    }
+    if let Some(destination) = &args.stdio {
+        return stdio::run(args, destination, &target, &mut signals).await;
     }
     let mut tunnels = Tunnels::new(args, target);
     let mut presence = Presence::take(args, &tunnels.report)?;
