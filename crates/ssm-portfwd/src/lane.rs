@@ -43,6 +43,8 @@ pub struct Config {
     pub hard_limit: usize,
     /// How long reading may be stopped before the fullest connection is reset; `None` for ever. Default 10 min.
     pub stall_limit: Option<Duration>,
+    /// How long a connection that is not read may hold up others, once `receive_limit` bytes wait; then it is reset. Default 5 s.
+    pub hold_up_limit: Duration,
     /// Most connections at a time. Default 4,096.
     pub connections_max: usize,
     /// Where what is carried is counted.
@@ -57,6 +59,7 @@ impl Default for Config {
             receive_limit: 4 * 1024 * 1024,
             hard_limit: 8 * 1024 * 1024,
             stall_limit: Some(Duration::from_secs(600)),
+            hold_up_limit: Duration::from_secs(5),
             connections_max: 4096,
             traffic: Traffic::default(),
         }
@@ -182,6 +185,11 @@ impl<C: ControlPlane> Lane<C> {
         }
     }
 
+    /// Whether more waits for readers than may.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.waiting_bytes() > self.shared.config.receive_limit
+    }
+
     /// Connections that were never carried, when the session ended before it started.
     pub(crate) fn take_waiting(&mut self) -> Vec<Incoming> {
         match &mut self.carrier {
@@ -200,6 +208,7 @@ impl<C: ControlPlane> Lane<C> {
             Carrier::Mux(mux) => mux.turn(&mut self.session, &mut self.shared, cx, now),
             Carrier::Single(single) => single.turn(&mut self.session, &mut self.shared, cx, now),
         }
+        self.relieve(cx, now);
         self.regulate(cx, now);
         let _ = self.session.poll_flush(cx);
         self.shared.config.traffic.count(&mut self.counted, &self.session.stats());
@@ -281,10 +290,24 @@ impl<C: ControlPlane> Lane<C> {
         waiting.into_iter().for_each(|incoming| self.add(incoming));
     }
 
+    /// Resets the connection that is not read when others were held up by it for long enough.
+    fn relieve(&mut self, cx: &mut Context<'_>, now: Instant) {
+        if self.hold_up_due().is_some_and(|due| due <= now)
+            && let Carrier::Mux(mux) = &mut self.carrier
+        {
+            mux.reset_fullest(&mut self.shared);
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn hold_up_due(&self) -> Option<Instant> {
+        let Carrier::Mux(mux) = &self.carrier else { return None };
+        mux.held_up_since()?.checked_add(self.shared.config.hold_up_limit)
+    }
+
     /// Stops reading frames while too much waits to be written and nothing of ours needs an acknowledgement.
     fn regulate(&mut self, cx: &mut Context<'_>, now: Instant) {
-        let over = self.waiting_bytes() > self.shared.config.receive_limit;
-        if !over || !self.session.is_drained() || self.ended.is_some() {
+        if !self.is_behind() || !self.session.is_drained() || self.ended.is_some() {
             if self.stopped.take().is_some() {
                 self.session.set_reading(Reading::On);
                 cx.waker().wake_by_ref();
@@ -329,7 +352,9 @@ impl<C: ControlPlane> Lane<C> {
         };
         let stopped = self.stopped.as_ref().map(|stopped| stopped.last_read + STOPPED_READ);
         let ended = self.ended.as_ref().map(|(_, until)| *until);
-        let Some(due) = [carrier, stopped, ended].into_iter().flatten().min() else { return };
+        let Some(due) = [carrier, stopped, ended, self.hold_up_due()].into_iter().flatten().min() else {
+            return;
+        };
         if due <= now {
             return cx.waker().wake_by_ref();
         }

@@ -198,9 +198,11 @@ impl<C: ControlPlane> LaneSet<C> {
         }
     }
 
+    /// The lane for another connection. One that waits for a reader comes last: to hear the newcomer it would have to read on, until
+    /// the connection that is not read has to be reset.
     fn least_loaded(&mut self) -> Option<(usize, &mut Member<C>)> {
         let open = self.members.iter_mut().filter_map(|member| Some((member.load()?, member)));
-        open.min_by_key(|(load, _)| *load)
+        open.min_by_key(|(load, member)| (member.is_behind(), *load))
     }
 
     fn refuse(&mut self, incoming: Incoming, why: TunnelError) {
@@ -369,6 +371,10 @@ impl<C: ControlPlane> Member<C> {
             State::Open(lane) if !lane.is_ready() || lane.can_add() => Some(self.carried()),
             State::Open(_) | State::Leaving(_) => None,
         }
+    }
+
+    fn is_behind(&self) -> bool {
+        matches!(&self.state, State::Open(lane) if lane.is_behind())
     }
 
     fn add(&mut self, incoming: Incoming) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ssm_session::{ControlPlane, MessageBuf, PayloadType, Room, Session};
@@ -19,6 +19,9 @@ const OUTBOUND_BYTES: usize = 256 * 1024;
 
 /// Frames of the multiplexer's own that have their place behind the data of a message.
 const CONTROL_BEHIND_DATA: usize = 8;
+
+/// A connection that got bytes this shortly before reading stopped was in the middle of something.
+const RECENT: Duration = Duration::from_millis(100);
 
 /// The multiplexer and its connections.
 pub(crate) struct MuxCarrier {
@@ -37,12 +40,18 @@ pub(crate) struct MuxCarrier {
     receive_limit: usize,
     /// Some streams are not read because too much waits.
     throttled: bool,
+    /// One of them could be read, but for what waits for others.
+    held_up: bool,
 }
 
 struct Stream {
     id: StreamId,
     connection: Connection,
     last: LastBytes,
+    /// When bytes last came for it.
+    heard: Instant,
+    /// When its program last took bytes, or had none to take.
+    taken: Instant,
     /// Whether anything was ever received.
     answered: bool,
     /// Whether the agent could not connect for it.
@@ -68,6 +77,7 @@ impl MuxCarrier {
             stream_limit: config.stream_limit,
             receive_limit: config.receive_limit,
             throttled: false,
+            held_up: false,
         }
     }
 
@@ -92,7 +102,15 @@ impl MuxCarrier {
         let key = key(id);
         let connection = Connection::new(incoming, shared, key);
         self.waiting += connection.pending_len();
-        let stream = Stream { id, connection, last: LastBytes::Outward, answered: false, refused: false };
+        let stream = Stream {
+            id,
+            connection,
+            last: LastBytes::Outward,
+            heard: now,
+            taken: now,
+            answered: false,
+            refused: false,
+        };
         self.streams.insert(key, stream);
         self.schedule.ready(id);
         self.dirty.push(key);
@@ -163,17 +181,25 @@ impl MuxCarrier {
 
     /// Resets the connection that the most bytes wait for.
     pub(crate) fn reset_fullest(&mut self, shared: &mut Shared) {
-        let fullest = self
-            .streams
-            .iter()
-            .max_by_key(|(_, stream)| stream.connection.pending_len())
-            .map(|(key, _)| *key);
-        if let Some(key) = fullest {
-            if let Some(stream) = self.streams.get(&key) {
-                shared.notify(Notice::Overfull { connection: stream.connection.number() });
-            }
+        if let Some((key, stream)) = self.fullest() {
+            shared.notify(Notice::Overfull { connection: stream.connection.number() });
             self.remove(shared, key, Leave::Reset(TunnelError::Overfull));
         }
+    }
+
+    fn fullest(&self) -> Option<(u64, &Stream)> {
+        let (key, stream) = self.streams.iter().max_by_key(|(_, stream)| stream.connection.pending_len())?;
+        Some((*key, stream))
+    }
+
+    /// Since when the program of the fullest connection has taken nothing, if others cannot go on for that reason.
+    pub(crate) fn held_up_since(&self) -> Option<Instant> {
+        if self.waiting <= self.receive_limit {
+            return None;
+        }
+        let (_, fullest) = self.fullest()?;
+        let others = self.held_up || self.streams.values().any(|stream| stream.misses_bytes(fullest.heard));
+        others.then_some(fullest.taken)
     }
 
     fn handle_data(&mut self, id: StreamId, data: Bytes, now: Instant) {
@@ -185,6 +211,10 @@ impl MuxCarrier {
         self.waiting += data.len();
         stream.answered = true;
         stream.last = LastBytes::Inward;
+        stream.heard = now;
+        if stream.connection.pending_len() == 0 {
+            stream.taken = now;
+        }
         stream.connection.push(data);
         self.half_closed.heard(now, key);
         self.dirty.push(key);
@@ -233,6 +263,9 @@ impl MuxCarrier {
             Ok(written) => {
                 self.waiting -= written;
                 self.mux.consumed(stream.id, written);
+                if written > 0 {
+                    stream.taken = now;
+                }
             }
             Err(error) => {
                 tracing::debug!(%error, connection = stream.connection.number(), "the local program is gone");
@@ -334,8 +367,10 @@ impl MuxCarrier {
         if stream.connection.input != Input::Open {
             return 0;
         }
-        if stream.connection.pending_len() > self.stream_limit || self.waiting > self.receive_limit {
+        let full = stream.connection.pending_len() > self.stream_limit;
+        if full || self.waiting > self.receive_limit {
             self.throttled = true;
+            self.held_up |= !full;
             return 0;
         }
         let mut buf = session.buffer();
@@ -385,6 +420,7 @@ impl MuxCarrier {
             return;
         }
         self.throttled = false;
+        self.held_up = false;
         for stream in self.streams.values() {
             if stream.connection.pending_len() > self.stream_limit {
                 self.throttled = true;
@@ -407,6 +443,16 @@ impl MuxCarrier {
             Leave::Close => drop(stream),
         }
         shared.notify(Notice::Closed { connection, sent, received });
+    }
+}
+
+impl Stream {
+    /// Whether its program has taken everything and more is likely to be on its way: an answer, or the rest of what was coming when
+    /// reading stopped.
+    fn misses_bytes(&self, stopped: Instant) -> bool {
+        self.connection.pending_len() == 0
+            && self.connection.output == Output::Open
+            && (self.last == LastBytes::Outward || self.heard + RECENT > stopped)
     }
 }
 

@@ -150,6 +150,33 @@ async fn a_reader_that_holds_up_an_upload_is_reset_and_told() {
 }
 
 #[tokio::test]
+async fn a_reader_that_holds_up_a_neighbour_is_reset_and_told() {
+    let server = Server::start(|mut stream| async move {
+        if stream.read_u8().await? == b's' {
+            return stream.write_all(&pattern(7, UNREAD)).await;
+        }
+        crate::support::echo(stream).await
+    })
+    .await;
+    let loopback = loopback().await;
+    let config = Config { hold_up_limit: Duration::from_millis(200), ..Config::default() };
+    let mut forward = Forward::with(&loopback, server.port, fast(), config).await;
+    let mut stalled = forward.connect().await;
+    stalled.write_all(b"s").await.unwrap();
+    // Long enough for every buffer to fill. While nobody else wants anything, the reader may take its time.
+    let told = timeout(Duration::from_secs(1), forward.until(is_loss)).await;
+    assert!(told.is_err(), "{told:?}");
+    let mut live = forward.connect().await;
+    live.write_all(b"e").await.unwrap();
+    for byte in 0..20 {
+        assert_eq!(exchange(&mut live, &[byte]).await, [byte]);
+    }
+    let notice = forward.until(is_loss).await;
+    assert!(matches!(notice, Notice::Overfull { connection: 1 }), "{notice:?}");
+    assert_eq!(read_all(&mut stalled).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
 async fn a_reader_that_never_reads_is_reset_at_the_stall_limit() {
     let server = source().await;
     let loopback = loopback().await;
