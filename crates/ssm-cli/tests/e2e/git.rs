@@ -4,12 +4,11 @@ use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
 use tempfile::TempDir;
 
 use crate::support::nginx::Nginx;
-use crate::support::process::{Process, SOON, run};
+use crate::support::process::{Process, run};
 use crate::support::system::{Account, at};
 use crate::support::{FAR_NAME, FAST, Loopback};
 
@@ -79,10 +78,7 @@ impl GitServer {
         let mut fcgiwrap = account.command(at("/usr/sbin/fcgiwrap"));
         fcgiwrap.args(["-f", "-c", "2", "-s", &format!("unix:{}", socket.display())]);
         let process = Process::spawn(fcgiwrap.current_dir(folder.path()));
-        let deadline = Instant::now() + SOON;
-        while UnixStream::connect(&socket).is_err() {
-            assert!(Instant::now() < deadline, "fcgiwrap does not answer: {}", process.stderr());
-        }
+        process.until_true("an answer", || UnixStream::connect(&socket).is_ok());
         fill(&account, folder.path());
         let nginx = Nginx::with(&format!(
             "location /git/ {{

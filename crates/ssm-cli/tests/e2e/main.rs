@@ -8,6 +8,7 @@
 mod aws_cli;
 mod aws_profile;
 mod browser;
+mod crowd;
 mod git;
 mod iperf;
 mod leftovers;

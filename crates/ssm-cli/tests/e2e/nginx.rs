@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Command;
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::support::nginx::{Nginx, ipv6_literal};
@@ -89,6 +90,50 @@ fn an_ipv6_literal_is_reached_through_every_door() {
     for door in DOORS {
         assert_eq!(run(doors.curl(door).arg(doors.url(door, "page.html"))), "hello", "{door:?}");
     }
+}
+
+#[test]
+fn a_stopped_download_in_a_lane_of_its_own_is_whole_when_it_goes_on() {
+    let (download, said) = stopped_download(&["--lanes", "2"]);
+    assert_eq!(download, Ok(()), "{said}");
+}
+
+#[test]
+fn a_stopped_download_gives_way_when_it_holds_up_its_lane() {
+    let (download, said) = stopped_download(&[]);
+    let told = "ssm: connection 1 was reset: its program did not read";
+    assert!(download.is_err() && said.contains(told), "{download:?} {said}");
+}
+
+/// Stops a curl in the middle of a large file until thirty others had their answers. Returns how it ended, and what the forward
+/// said.
+fn stopped_download(args: &[&str]) -> (Result<(), String>, String) {
+    const LEN: usize = 64 * 1024 * 1024;
+    let (loopback, nginx, folder) = (Loopback::start(), Nginx::start(), TempDir::new().unwrap());
+    let (original, digest) = random_file(folder.path(), LEN);
+    fs::copy(&original, nginx.file("large")).unwrap();
+    fs::write(nginx.file("page.html"), "hello").unwrap();
+    let forward = loopback.forward(nginx.port, &[FAST, args].concat());
+    let curl = || {
+        let mut curl = loopback.command("curl");
+        curl.args(["-sS", "--fail", "--max-time", "60"]);
+        curl
+    };
+    let downloaded = folder.path().join("downloaded");
+    let len = || downloaded.metadata().map_or(0, |file| file.len());
+    let mut download = curl();
+    download.arg("-o").arg(&downloaded).arg(format!("http://{}/large", forward.local));
+    let mut download = Process::spawn(&mut download);
+    download.until_true("first bytes", || len() > 0);
+    download.signal(Signal::STOP);
+    for _ in 0..30 {
+        assert_eq!(run(curl().arg(format!("http://{}/page.html", forward.local))), "hello");
+    }
+    assert!(len() < LEN as u64, "it was over before it was stopped");
+    download.signal(Signal::CONT);
+    let ended = if download.wait().success() { Ok(()) } else { Err(download.stderr()) };
+    assert!(ended.is_err() || file_digest(&downloaded) == digest);
+    (ended, forward.stop())
 }
 
 #[test]

@@ -104,6 +104,15 @@ impl Process {
         self.until(text, |output| output.contains(text).then_some(()));
     }
 
+    /// Waits until something is true that this process brings about outside of its output.
+    pub(crate) fn until_true(&self, what: &str, is: impl Fn() -> bool) {
+        let deadline = Instant::now() + SOON;
+        while !is() {
+            assert!(Instant::now() < deadline, "{}: {what} did not come:\n{}", self.name, self.text());
+            thread::yield_now();
+        }
+    }
+
     /// Waits for the end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         if self.output.wait(|state| (state.open == 0).then_some(())).is_none() {
