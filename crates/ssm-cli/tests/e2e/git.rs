@@ -32,7 +32,7 @@ fn round_trip(loopback: &Loopback, server: &GitServer, base: &str, options: &[&s
     let folder = TempDir::new().unwrap();
     let (first, second) = (folder.path().join("first"), folder.path().join("second"));
     let url = format!("{base}/git/project");
-    let git = |args: &[&str]| run(git(loopback).args(options).args(args).current_dir(folder.path()));
+    let git = |args: &[&str]| run(command(loopback).args(options).args(args).current_dir(folder.path()));
     git(&["clone", "-q", &url, "first"]);
     assert_eq!(fs::read_to_string(first.join("file-7")).unwrap(), "content 7\n");
     let mut large = vec![0; 3_000_000];
@@ -52,7 +52,7 @@ fn round_trip(loopback: &Loopback, server: &GitServer, base: &str, options: &[&s
 }
 
 /// git with nothing of the user's.
-fn git(loopback: &Loopback) -> Command {
+pub(crate) fn command(loopback: &Loopback) -> Command {
     let mut git = loopback.command("git");
     git.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_TERMINAL_PROMPT", "0");
     for role in ["AUTHOR", "COMMITTER"] {
@@ -111,7 +111,7 @@ impl GitServer {
 
     /// git in a repository that another user may own.
     fn git(&self, loopback: &Loopback, repository: &Path) -> Command {
-        let mut git = git(loopback);
+        let mut git = command(loopback);
         git.args(["-c", "safe.directory=*", "-C"]).arg(repository);
         git
     }

@@ -133,7 +133,7 @@ impl Postgres {
     }
 
     /// A program of PostgreSQL's that connects through `forward`.
-    fn client(&self, program: &str, forward: &Forward) -> Command {
+    pub(crate) fn client(&self, program: &str, forward: &Forward) -> Command {
         self.client_of(program, forward.local.port())
     }
 
