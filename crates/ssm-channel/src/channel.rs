@@ -24,7 +24,7 @@ use crate::send_queue::{SendQueue, Sent};
 use crate::size::{KnownSizes, SizeDiscovery};
 use crate::timer::{Timer, TimerTable};
 use crate::version;
-use crate::window::Window;
+use crate::window::{Sample, Window};
 use crate::{
     ChannelError, CloseReason, Config, Event, Evidence, Handshake, HandshakeError, Ready, Role, SendError,
     SessionKind, Stats, Transmit,
@@ -54,6 +54,9 @@ const SILENT_RESENDS: usize = 8;
 
 /// The most that a wall clock may run ahead of the monotonic one before the machine counts as having been asleep.
 const SUSPEND_JUMP: Duration = Duration::from_secs(5);
+
+/// Largest windows between the oldest unacknowledged message and the next one: what the peer may have to hold back behind a gap.
+const SPAN_WINDOWS: u64 = 2;
 
 /// Messages that may go beyond [`Config::in_flight_max`] when they are few bytes that somebody waits for.
 const IN_FLIGHT_RESERVE: usize = 64;
@@ -535,6 +538,7 @@ impl Channel {
         };
         self.send_queue.bytes() < self.window.size() + bytes
             && self.send_queue.span() < self.config.in_flight_max + messages
+            && self.send_queue.span_bytes() < SPAN_WINDOWS * self.config.window_max as u64
             && !self.size.blocks(self.send_queue.next_sequence(), room)
     }
 
@@ -547,7 +551,7 @@ impl Channel {
             return;
         };
         let sequence = acknowledge.sequence;
-        let oldest = self.send_queue.oldest();
+        let (oldest, in_flight) = (self.send_queue.oldest(), self.send_queue.bytes());
         let Some(acknowledged) = self.send_queue.acknowledge(sequence) else { return };
         self.last_ack = Some(now);
         self.silent_until = None;
@@ -560,9 +564,9 @@ impl Channel {
         self.window.acknowledged(acknowledged.len);
         match acknowledged.sent {
             Some(Sent::Once(at)) => {
-                let sample = now.saturating_duration_since(at);
-                self.rtt.sample(sample);
-                self.window.sample(now, sample, acknowledged.delivered);
+                let rtt = now.saturating_duration_since(at);
+                self.rtt.sample(rtt);
+                self.window.sample(now, Sample { rtt, delivered: acknowledged.delivered, in_flight });
             }
             Some(Sent::Again(at)) => self.rtt.ambiguous(now.saturating_duration_since(at)),
             None => {}

@@ -28,29 +28,35 @@ pub(crate) struct SendQueue {
     bytes: usize,
     /// Number of unacknowledged messages.
     count: usize,
+    /// Bytes of all messages so far.
+    pushed: u64,
+    /// Sendings so far.
+    sendings: u64,
+    /// The latest sendings of which an acknowledgement is known, the earliest of them last.
+    latest_acknowledged: [u64; LATER_ACKS],
 }
 
 /// Backoff levels: 200, 400, 800 and at most 1,000 ms with the smallest timeout.
 const LEVELS: usize = 4;
 
-/// Later acknowledgements after which a message counts as lost.
-const LATER_ACKS: u8 = 3;
-
-/// How far behind the oldest gap later acknowledgements are counted.
-const LATER_ACK_SPAN: usize = 64;
+/// Acknowledgements of later sendings after which a message counts as lost.
+const LATER_ACKS: usize = 3;
 
 #[derive(Debug)]
 struct Slot {
     wire: Bytes,
+    /// Bytes of all messages before it.
+    offset: u64,
     /// Times sent.
     sends: u32,
     /// When it was first sent on this connection: an outage is no round-trip time.
     first_sent_at: Option<Instant>,
     /// When it was last sent.
     sent_at: Option<Instant>,
+    /// The number of its last sending, from 1.
+    sending: u64,
     /// What [`Window::delivered`](crate::window::Window::delivered) was at the first sending.
     delivered: u64,
-    later_acks: u8,
     state: State,
 }
 
@@ -100,13 +106,16 @@ impl SendQueue {
     pub(crate) fn push(&mut self, wire: Bytes) {
         self.bytes += wire.len();
         self.count += 1;
+        let offset = self.pushed;
+        self.pushed += wire.len() as u64;
         let slot = Slot {
             wire,
+            offset,
             sends: 0,
             first_sent_at: None,
             sent_at: None,
+            sending: 0,
             delivered: 0,
-            later_acks: 0,
             state: State::Unsent,
         };
         self.slots.push_back(Some(slot));
@@ -126,6 +135,11 @@ impl SendQueue {
     /// has to hold it back.
     pub(crate) fn span(&self) -> usize {
         self.slots.len()
+    }
+
+    /// The same in bytes of messages.
+    pub(crate) fn span_bytes(&self) -> u64 {
+        self.slots.front().and_then(Option::as_ref).map_or(0, |oldest| self.pushed - oldest.offset)
     }
 
     /// The oldest unacknowledged number.
@@ -153,6 +167,8 @@ impl SendQueue {
             }
             None => return None,
         };
+        self.sendings += 1;
+        let sending = self.sendings;
         let slot = self.slot_mut(sequence)?;
         if slot.sends == 0 {
             slot.delivered = delivered;
@@ -160,7 +176,7 @@ impl SendQueue {
         slot.sends += 1;
         slot.first_sent_at.get_or_insert(now);
         slot.sent_at = Some(now);
-        slot.later_acks = 0;
+        slot.sending = sending;
         slot.state = State::InFlight;
         let (sends, wire) = (slot.sends, slot.wire.clone());
         self.in_flight[level(sends)].push_back((sequence, sends));
@@ -199,11 +215,11 @@ impl SendQueue {
             self.slots.pop_front();
             self.base += 1;
         }
-        if slot.sends == 1 {
-            self.count_later_ack(sequence);
-        }
         self.drop_acknowledged_prefix_of_lost();
         self.drop_stale_heads();
+        if slot.sends == 1 {
+            self.detect_losses(slot.sending);
+        }
         Some(Acknowledged {
             len: slot.wire.len(),
             sent: slot.first_sent_at.map(if slot.sends == 1 { Sent::Once } else { Sent::Again }),
@@ -258,25 +274,24 @@ impl SendQueue {
         }
     }
 
-    /// `sequence` was acknowledged at its first sending: what was sent before it and is still in flight at its first
-    /// sending is a little more likely lost.
-    fn count_later_ack(&mut self, sequence: i64) {
-        let older = usize::try_from(sequence - self.base).unwrap_or(0).min(LATER_ACK_SPAN);
-        let mut lost = [0; LATER_ACK_SPAN];
-        let mut count = 0;
-        for (index, slot) in self.slots.iter_mut().take(older).enumerate() {
-            if let Some(slot) = slot
-                && slot.is_in_flight(1)
-            {
-                slot.later_acks += 1;
-                if slot.later_acks >= LATER_ACKS {
-                    lost[count] = self.base + index as i64;
-                    count += 1;
-                }
-            }
+    /// The sending with this number arrived. What was sent before three of those that did, again or for the first time, and
+    /// is still in flight, is lost. (Which sending of a repeated message arrived is not known, so those prove nothing.)
+    fn detect_losses(&mut self, arrived: u64) {
+        let later = self.latest_acknowledged.partition_point(|sending| *sending > arrived);
+        if later == LATER_ACKS {
+            return;
         }
-        for sequence in &lost[..count] {
-            self.mark_lost(*sequence);
+        self.latest_acknowledged[later..].rotate_right(1);
+        self.latest_acknowledged[later] = arrived;
+        let third = self.latest_acknowledged[LATER_ACKS - 1];
+        for level in 0..LEVELS {
+            while let Some((sequence, _)) = self.in_flight[level].front().copied()
+                && self.slot(sequence).is_some_and(|slot| slot.sending < third)
+            {
+                self.in_flight[level].pop_front();
+                self.mark_lost(sequence);
+                self.drop_stale_heads();
+            }
         }
     }
 
@@ -398,7 +413,35 @@ mod tests {
         queue.acknowledge(3);
         assert_eq!(sent(&mut queue, origin()), [0]);
         queue.acknowledge(4);
-        assert!(!queue.has_pending(), "a resent message waits for its own timeout");
+        assert!(!queue.has_pending(), "what was sent before says nothing of what was sent again");
+    }
+
+    #[test]
+    fn what_was_sent_again_and_lost_again_is_noticed_too() {
+        let mut queue = queue(4);
+        sent(&mut queue, origin());
+        for number in 1..4 {
+            queue.acknowledge(number);
+        }
+        assert_eq!(sent(&mut queue, origin()), [0]);
+        (4..7).for_each(|number| queue.push(Bytes::from(vec![number; 10])));
+        assert_eq!(sent(&mut queue, origin()), [4, 5, 6]);
+        queue.acknowledge(5);
+        queue.acknowledge(6);
+        assert!(!queue.has_pending());
+        queue.acknowledge(4);
+        assert_eq!(sent(&mut queue, origin()), [0]);
+    }
+
+    #[test]
+    fn losses_are_noticed_however_far_apart() {
+        let mut queue = queue(250);
+        sent(&mut queue, origin());
+        for number in (0..250).filter(|number| number % 100 != 0) {
+            queue.acknowledge(number);
+        }
+        assert_eq!(sent(&mut queue, origin()), [0, 100, 200]);
+        assert_eq!((queue.span(), queue.span_bytes()), (250, 2500));
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(crate) struct Conditions {
     pub(crate) damage: u32,
     /// What the socket takes; `None` for everything at once.
     pub(crate) bytes_per_ms: Option<u32>,
+    /// What the slowest hop behind the socket passes on, with a queue in front of it; `None` for everything at once.
+    pub(crate) bottleneck: Option<u32>,
 }
 
 /// A frame or an answer to a ping on its way.
@@ -51,6 +53,8 @@ pub(crate) struct Link {
     count: u64,
     /// When the latest frame to each side arrives that keeps its order.
     pub(crate) latest: [Option<Instant>; 2],
+    /// When the slowest hop to each side has passed on all it has.
+    idle: [Option<Instant>; 2],
 }
 
 /// Headers carry no digest, so only what is behind them can be damaged and noticed.
@@ -59,25 +63,33 @@ const HEADER_LEN: usize = ssm_proto::HEADER_LEN;
 impl Link {
     pub(crate) fn new(seed: u64, conditions: Conditions) -> Self {
         let rng = ChaCha8Rng::seed_from_u64(seed);
-        Self { conditions, rng, flights: BTreeMap::new(), count: 0, latest: [None; 2] }
+        Self { conditions, rng, flights: BTreeMap::new(), count: 0, latest: [None; 2], idle: [None; 2] }
     }
 
     /// Takes a frame from the socket of the other side of `to`. Returns how long that keeps the socket busy.
     pub(crate) fn send(&mut self, now: Instant, to: Role, wire: Bytes) -> Duration {
         let len = wire.len();
-        let Conditions { loss, duplicates, damage, bytes_per_ms, .. } = self.conditions;
+        let Conditions { loss, duplicates, damage, bytes_per_ms, bottleneck, .. } = self.conditions;
+        let passed_on = match bottleneck {
+            Some(rate) => {
+                let idle = &mut self.idle[to as usize];
+                let passed_on = idle.map_or(now, |idle| idle.max(now)) + transfer(len, rate);
+                *idle = Some(passed_on);
+                passed_on
+            }
+            None => now,
+        };
         if !self.chance(loss) {
             let wire = if self.chance(damage) { self.damaged(&wire) } else { wire };
             if self.chance(duplicates) {
-                self.launch(now, to, Cargo::Frame(wire.clone()));
+                self.launch(passed_on, to, Cargo::Frame(wire.clone()));
             }
-            self.launch(now, to, Cargo::Frame(wire));
+            self.launch(passed_on, to, Cargo::Frame(wire));
         }
-        let rate = bytes_per_ms.map_or(u64::MAX, u64::from);
-        Duration::from_nanos(len as u64 * 1_000_000 / rate)
+        bytes_per_ms.map_or(Duration::ZERO, |rate| transfer(len, rate))
     }
 
-    /// Puts something on the way with the delay of the link.
+    /// Puts something on the way, at `now`, with the delay of the link.
     pub(crate) fn launch(&mut self, now: Instant, to: Role, what: Cargo) {
         let Conditions { delay, jitter, reorder, .. } = self.conditions;
         let mut arrival = now + delay + self.up_to(jitter);
@@ -134,4 +146,8 @@ impl Link {
     fn below(&mut self, bound: u32) -> u32 {
         self.rng.next_u32() % bound.max(1)
     }
+}
+
+fn transfer(len: usize, bytes_per_ms: u32) -> Duration {
+    Duration::from_nanos(len as u64 * 1_000_000 / u64::from(bytes_per_ms))
 }

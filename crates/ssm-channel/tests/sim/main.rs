@@ -6,6 +6,7 @@
 //! are.
 
 mod close;
+mod flow;
 mod handshake;
 mod hostile;
 mod idle;

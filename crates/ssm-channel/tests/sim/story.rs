@@ -334,6 +334,7 @@ impl Dice {
             reorder: self.one_of(&[0, 0, 50, 500]),
             damage: self.one_of(&[0, 0, 0, 50]),
             bytes_per_ms: self.one_of(&[None, None, Some(2000), Some(50)]),
+            bottleneck: None,
         }
     }
 
