@@ -70,6 +70,8 @@ impl Default for Config {
 pub(crate) struct Lane<C> {
     session: Session<C>,
     carrier: Carrier,
+    /// Connections that the carrier has not taken yet: the session has not started, or carries one at a time.
+    waiting: VecDeque<Incoming>,
     shared: Shared,
     timer: Pin<Box<Sleep>>,
     /// Why the session ended, while what it brought is still being written.
@@ -80,7 +82,7 @@ pub(crate) struct Lane<C> {
 
 enum Carrier {
     /// The session has not said yet what it is.
-    Waiting(Vec<Incoming>),
+    Unknown,
     Mux(Box<MuxCarrier>),
     Single(Box<SingleCarrier>),
 }
@@ -103,6 +105,21 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    pub(crate) fn new(config: Config) -> Self {
+        Self {
+            config,
+            list: Arc::default(),
+            notices: VecDeque::new(),
+            over: None,
+            #[cfg(feature = "metrics")]
+            meter: Meter::new(),
+        }
+    }
+
+    pub(crate) fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
     pub(crate) fn notify(&mut self, notice: Notice) {
         #[cfg(feature = "metrics")]
         self.meter.notice(&notice);
@@ -119,15 +136,9 @@ impl<C: ControlPlane> Lane<C> {
     pub(crate) fn new(session: Session<C>, config: Config) -> Self {
         Self {
             session,
-            carrier: Carrier::Waiting(Vec::new()),
-            shared: Shared {
-                config,
-                list: Arc::default(),
-                notices: VecDeque::new(),
-                over: None,
-                #[cfg(feature = "metrics")]
-                meter: Meter::new(),
-            },
+            carrier: Carrier::Unknown,
+            waiting: VecDeque::new(),
+            shared: Shared::new(config),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             ended: None,
             stopped: None,
@@ -137,26 +148,52 @@ impl<C: ControlPlane> Lane<C> {
 
     /// Whether the session has started.
     pub(crate) fn is_ready(&self) -> bool {
-        !matches!(self.carrier, Carrier::Waiting(_))
+        !matches!(self.carrier, Carrier::Unknown)
     }
 
-    /// Whether another connection can be taken.
+    /// Whether another connection can be carried, now or, as one of the first, once the session has started.
     pub(crate) fn can_add(&self) -> bool {
-        self.ended.is_none()
-            && match &self.carrier {
-                Carrier::Waiting(_) => false,
-                Carrier::Mux(mux) => mux.len() < self.shared.config.connections_max,
-                Carrier::Single(single) => single.is_free(),
+        match &self.carrier {
+            Carrier::Unknown => self.can_wait(),
+            Carrier::Mux(_) | Carrier::Single(_) => {
+                self.ended.is_none() && self.waiting.is_empty() && self.carrier_is_free()
             }
+        }
     }
 
-    /// Takes a connection. One that comes before the session has started waits.
-    pub(crate) fn add(&mut self, incoming: Incoming) {
-        match &mut self.carrier {
-            Carrier::Waiting(waiting) => waiting.push(incoming),
-            Carrier::Mux(mux) => mux.add(&mut self.shared, now(), incoming),
-            Carrier::Single(single) => single.add(&self.shared, incoming),
+    /// Whether another connection can wait until it can be carried.
+    pub(crate) fn can_wait(&self) -> bool {
+        self.ended.is_none() && self.waiting.len() < self.shared.config.connections_max
+    }
+
+    fn carrier_is_free(&self) -> bool {
+        match &self.carrier {
+            Carrier::Unknown => false,
+            Carrier::Mux(mux) => mux.is_free(),
+            Carrier::Single(single) => single.is_free(),
         }
+    }
+
+    /// Takes a connection. It waits until it can be carried.
+    pub(crate) fn add(&mut self, incoming: Incoming) {
+        self.waiting.push_back(incoming);
+        self.seat();
+    }
+
+    /// Gives the carrier what it can carry; true if that was anything.
+    fn seat(&mut self) -> bool {
+        let before = self.waiting.len();
+        while self.ended.is_none()
+            && self.carrier_is_free()
+            && let Some(incoming) = self.waiting.pop_front()
+        {
+            match &mut self.carrier {
+                Carrier::Unknown => {}
+                Carrier::Mux(mux) => mux.add(&mut self.shared, now(), incoming),
+                Carrier::Single(single) => single.add(&self.shared, incoming),
+            }
+        }
+        self.waiting.len() < before
     }
 
     /// Begins to end the session.
@@ -173,16 +210,17 @@ impl<C: ControlPlane> Lane<C> {
 
     /// The next thing to tell the user.
     pub(crate) fn poll_notice(&mut self) -> Option<Notice> {
-        self.shared.notices.pop_front()
+        self.shared.poll_notice()
     }
 
     /// Connections carried or waiting to be.
     pub(crate) fn load(&self) -> usize {
-        match &self.carrier {
-            Carrier::Waiting(waiting) => waiting.len(),
+        let carried = match &self.carrier {
+            Carrier::Unknown => 0,
             Carrier::Mux(mux) => mux.len(),
             Carrier::Single(single) => usize::from(!single.is_free()),
-        }
+        };
+        carried + self.waiting.len()
     }
 
     /// Whether more waits for readers than may.
@@ -190,12 +228,9 @@ impl<C: ControlPlane> Lane<C> {
         self.waiting_bytes() > self.shared.config.receive_limit
     }
 
-    /// Connections that were never carried, when the session ended before it started.
-    pub(crate) fn take_waiting(&mut self) -> Vec<Incoming> {
-        match &mut self.carrier {
-            Carrier::Waiting(waiting) => std::mem::take(waiting),
-            Carrier::Mux(_) | Carrier::Single(_) => Vec::new(),
-        }
+    /// Connections that were never carried, when the session has ended.
+    pub(crate) fn take_waiting(&mut self) -> VecDeque<Incoming> {
+        std::mem::take(&mut self.waiting)
     }
 
     /// A turn of the loop. Ready when the session is over and what it brought has been written.
@@ -204,9 +239,12 @@ impl<C: ControlPlane> Lane<C> {
         self.inbound(cx);
         let now = now();
         match &mut self.carrier {
-            Carrier::Waiting(_) => {}
+            Carrier::Unknown => {}
             Carrier::Mux(mux) => mux.turn(&mut self.session, &mut self.shared, cx, now),
             Carrier::Single(single) => single.turn(&mut self.session, &mut self.shared, cx, now),
+        }
+        if self.seat() {
+            cx.waker().wake_by_ref();
         }
         self.relieve(cx, now);
         self.regulate(cx, now);
@@ -216,7 +254,7 @@ impl<C: ControlPlane> Lane<C> {
             && (self.waiting_bytes() == 0 || *until <= now)
         {
             match &mut self.carrier {
-                Carrier::Waiting(_) => {}
+                Carrier::Unknown => {}
                 Carrier::Mux(mux) => mux.leave_all(&mut self.shared),
                 Carrier::Single(single) => single.leave_all(&mut self.shared),
             }
@@ -238,7 +276,7 @@ impl<C: ControlPlane> Lane<C> {
         match event {
             Event::Ready(ready) => self.start(ready),
             Event::Payload { kind: PayloadType::Output, payload } => match &mut self.carrier {
-                Carrier::Waiting(_) => {}
+                Carrier::Unknown => {}
                 Carrier::Mux(mux) => {
                     if let Err(error) = mux.handle_input(payload, now()) {
                         tracing::warn!(%error, "the agent's multiplexer cannot be understood; ending the session");
@@ -259,7 +297,7 @@ impl<C: ControlPlane> Lane<C> {
             Event::Redial { attempt } => self.shared.notify(Notice::Redial { attempt }),
             Event::Closed(reason) => {
                 match &mut self.carrier {
-                    Carrier::Waiting(_) => {}
+                    Carrier::Unknown => {}
                     Carrier::Mux(mux) => mux.end(),
                     Carrier::Single(single) => single.end(&reason),
                 }
@@ -277,7 +315,6 @@ impl<C: ControlPlane> Lane<C> {
         if self.is_ready() {
             return;
         }
-        let waiting = self.take_waiting();
         self.carrier = match mode {
             PortMode::Mux { keep_alive } => {
                 Carrier::Mux(Box::new(MuxCarrier::new(&self.shared.config, keep_alive, now())))
@@ -287,7 +324,7 @@ impl<C: ControlPlane> Lane<C> {
             }
         };
         self.shared.notify(Notice::Ready(ready));
-        waiting.into_iter().for_each(|incoming| self.add(incoming));
+        self.seat();
     }
 
     /// Resets the connection that is not read when others were held up by it for long enough.
@@ -337,7 +374,7 @@ impl<C: ControlPlane> Lane<C> {
 
     fn waiting_bytes(&self) -> usize {
         match &self.carrier {
-            Carrier::Waiting(_) => 0,
+            Carrier::Unknown => 0,
             Carrier::Mux(mux) => mux.waiting_bytes(),
             Carrier::Single(single) => single.waiting_bytes(),
         }
@@ -346,7 +383,7 @@ impl<C: ControlPlane> Lane<C> {
     /// Arms the one timer of the lane and serves the carrier when it fires.
     fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant) {
         let carrier = match &self.carrier {
-            Carrier::Waiting(_) => None,
+            Carrier::Unknown => None,
             Carrier::Mux(mux) => mux.deadline(),
             Carrier::Single(single) => single.deadline(),
         };

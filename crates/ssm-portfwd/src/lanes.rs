@@ -175,7 +175,8 @@ impl<C: ControlPlane> LaneSet<C> {
 
     /// Whether another connection can be taken.
     pub(crate) fn can_add(&self) -> bool {
-        !self.closing && (self.can_grow() || self.members.iter().any(|member| member.load().is_some()))
+        let max = self.config.connections_max;
+        !self.closing && (self.can_grow() || self.members.iter().any(|member| member.load(max).is_some()))
     }
 
     /// Connections carried or waiting to be.
@@ -188,20 +189,31 @@ impl<C: ControlPlane> LaneSet<C> {
         self.members.iter().filter(|member| !matches!(member.state, State::Leaving(_))).count()
     }
 
-    /// Gives a connection to the lane with the least to carry, or to a new one when all have something to carry.
+    /// Gives a connection to the lane with the least to carry, or to a new one when all have something to carry. Where none can
+    /// carry it, it waits for the one that fewest wait for.
     pub(crate) fn add(&mut self, incoming: Incoming) {
         let can_grow = self.can_grow();
         match self.least_loaded() {
             Some((load, member)) if load == 0 || !can_grow => member.add(incoming),
             _ if can_grow => self.grow(vec![incoming]),
-            _ => self.refuse(incoming, TunnelError::Gone),
+            _ => self.queue(incoming),
+        }
+    }
+
+    fn queue(&mut self, incoming: Incoming) {
+        let max = self.config.connections_max;
+        let open = self.members.iter_mut().filter(|member| member.can_wait(max));
+        match open.min_by_key(|member| member.carried()) {
+            Some(member) => member.add(incoming),
+            None => self.refuse(incoming, TunnelError::Gone),
         }
     }
 
     /// The lane for another connection. One that waits for a reader comes last: to hear the newcomer it would have to read on, until
     /// the connection that is not read has to be reset.
     fn least_loaded(&mut self) -> Option<(usize, &mut Member<C>)> {
-        let open = self.members.iter_mut().filter_map(|member| Some((member.load()?, member)));
+        let max = self.config.connections_max;
+        let open = self.members.iter_mut().filter_map(|member| Some((member.load(max)?, member)));
         open.min_by_key(|(load, member)| (member.is_behind(), *load))
     }
 
@@ -364,12 +376,20 @@ impl<C: ControlPlane> Member<C> {
         }
     }
 
-    /// How many connections it has, if it can take another one.
-    fn load(&self) -> Option<usize> {
+    /// How many connections it has, if it can carry another one. At most `max` wait for a session to start.
+    fn load(&self, max: usize) -> Option<usize> {
         match &self.state {
-            State::Starting { .. } => Some(self.carried()),
-            State::Open(lane) if !lane.is_ready() || lane.can_add() => Some(self.carried()),
-            State::Open(_) | State::Leaving(_) => None,
+            State::Starting { waiting, .. } if waiting.len() < max => Some(waiting.len()),
+            State::Open(lane) if lane.can_add() => Some(lane.load()),
+            State::Starting { .. } | State::Open(_) | State::Leaving(_) => None,
+        }
+    }
+
+    fn can_wait(&self, max: usize) -> bool {
+        match &self.state {
+            State::Starting { waiting, .. } => waiting.len() < max,
+            State::Open(lane) => lane.can_wait(),
+            State::Leaving(_) => false,
         }
     }
 

@@ -36,6 +36,7 @@ pub(crate) struct MuxCarrier {
     refusals: usize,
     /// Bytes that wait to be written, of all connections.
     waiting: usize,
+    connections_max: usize,
     stream_limit: usize,
     receive_limit: usize,
     /// Some streams are not read because too much waits.
@@ -74,6 +75,7 @@ impl MuxCarrier {
             half_closed: HalfClosed::new(config.half_close_grace),
             refusals: 0,
             waiting: 0,
+            connections_max: config.connections_max,
             stream_limit: config.stream_limit,
             receive_limit: config.receive_limit,
             throttled: false,
@@ -86,6 +88,11 @@ impl MuxCarrier {
         self.streams.len()
     }
 
+    /// Whether another connection fits. One that is over counts until the agent has been told.
+    pub(crate) fn is_free(&self) -> bool {
+        self.mux.stream_count() < self.connections_max
+    }
+
     /// Bytes that wait to be written.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.waiting
@@ -96,7 +103,10 @@ impl MuxCarrier {
             Ok(id) => id,
             Err(error) => {
                 tracing::warn!(%error, connection = incoming.number, "a connection cannot be carried");
-                return incoming.refuse(TunnelError::Gone);
+                let connection = incoming.number;
+                incoming.refuse(shared.gone());
+                shared.notify(Notice::Refused { connection });
+                return shared.notify(Notice::Closed { connection, sent: 0, received: 0 });
             }
         };
         let key = key(id);
@@ -465,4 +475,23 @@ enum Leave {
 
 fn key(id: StreamId) -> u64 {
     u64::from(u32::from(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::LocalEnd;
+
+    #[test]
+    fn a_connection_that_cannot_be_carried_is_told_as_one_that_has_ended() {
+        let now = crate::lane::now();
+        let mut shared = Shared::new(Config::default());
+        let mut carrier = MuxCarrier::new(&shared.config, false, now);
+        carrier.handle_input(Bytes::from_static(b"this is no multiplexer"), now).unwrap_err();
+        let (_program, end) = tokio::io::duplex(16);
+        carrier.add(&mut shared, now, Incoming::plain(LocalEnd::Other(Box::pin(end)), 7));
+        assert_eq!(carrier.len(), 0);
+        assert!(matches!(shared.poll_notice(), Some(Notice::Refused { connection: 7 })));
+        assert!(matches!(shared.poll_notice(), Some(Notice::Closed { connection: 7, sent: 0, received: 0 })));
+    }
 }
