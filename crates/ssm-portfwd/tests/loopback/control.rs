@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex};
 use ssm_session::{
     ControlError, ControlErrorKind, ControlPlane, Endpoint, Identity, Resumed, SessionId, StartSession,
 };
+use tokio::sync::OwnedMutexGuard;
 
 /// The calls a [`Counting`] control plane has passed on.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
     started: AtomicUsize,
     failing: AtomicBool,
+    held: Arc<tokio::sync::Mutex<()>>,
     sessions: Mutex<Vec<SessionId>>,
 }
 
@@ -29,6 +31,11 @@ impl Calls {
     pub(crate) fn fail(&self, failing: bool) {
         self.failing.store(failing, Ordering::Relaxed);
     }
+
+    /// No start is answered while the guard lives.
+    pub(crate) async fn hold(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.held).lock_owned().await
+    }
 }
 
 /// Counts the calls for `inner`.
@@ -40,6 +47,7 @@ pub(crate) struct Counting<C> {
 impl<C: ControlPlane> ControlPlane for Counting<C> {
     async fn start(&self, request: &StartSession) -> Result<Endpoint, ControlError> {
         self.calls.started.fetch_add(1, Ordering::Relaxed);
+        drop(self.calls.held.lock().await);
         if self.calls.failing.load(Ordering::Relaxed) {
             return Err(ControlError::new(ControlErrorKind::TargetNotConnected, "it is not connected"));
         }

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ssm_loopback::{Direction, Loopback, Verdict};
 use ssm_portfwd::{Config, Destination, ForwardError, Forwarder, Lanes, ListenAddr, Notice, StartLimiter};
@@ -13,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::control::{Calls, Counting};
-use crate::support::{SOON, Server, exchange, fast, loopback, pattern, read_exactly};
+use crate::support::{SOON, Server, exchange, fast, loopback, old, pattern, read_exactly};
 
 #[tokio::test]
 async fn lanes_are_opened_when_all_others_have_a_connection() {
@@ -106,6 +107,50 @@ async fn the_only_lane_is_replaced_when_a_connection_needs_it() {
     assert!(error.contains("it is not connected"), "{error}");
     forward.calls.fail(false);
     assert_eq!(exchange(&mut forward.connect().await, b"hello").await, b"hello");
+}
+
+#[tokio::test]
+async fn connections_that_come_before_a_basic_session_wait_their_turn() {
+    let (loopback, server) = (loopback().await, Server::echo().await);
+    let listen = ListenAddr::Loopback { port: 0 };
+    let forward = Laned::with(listen, &loopback, server.port, 1, old()).await;
+    // The second and third are taken before the first session of the next lane says that it carries one at a time.
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(forward.connect().await);
+    }
+    for mut client in clients {
+        assert_eq!(exchange(&mut client, b"hello").await, b"hello");
+    }
+    assert_eq!(server.connections(), 3);
+    assert_eq!(forward.calls.started(), 1);
+}
+
+#[tokio::test]
+async fn few_connections_are_taken_while_a_session_starts() {
+    let (loopback, server) = (loopback().await, Server::echo().await);
+    let listen = ListenAddr::Loopback { port: 0 };
+    let config = Config { connections_max: 2, ..Config::default() };
+    let mut forward = Laned::limited(listen, &loopback, server.port, 1, fast(), config).await;
+    let mut first = forward.connect().await;
+    assert_eq!(exchange(&mut first, b"x").await, b"x");
+    drop(first);
+    forward.until(|notice| matches!(notice, Notice::Closed { .. })).await;
+    forward.kill_lane(0, &loopback).await;
+    let hold = forward.calls.hold().await;
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        clients.push(forward.connect().await);
+    }
+    let mut taken = 0;
+    while let Ok(notice) = timeout(Duration::from_millis(100), forward.notices.recv()).await {
+        taken += usize::from(matches!(notice, Some(Notice::Opened { .. })));
+    }
+    assert_eq!(taken, 2, "the others wait outside");
+    drop(hold);
+    for mut client in clients {
+        assert_eq!(exchange(&mut client, b"hello").await, b"hello");
+    }
 }
 
 #[tokio::test]
@@ -275,6 +320,17 @@ impl Laned {
         max: usize,
         session: ssm_session::Config,
     ) -> Self {
+        Self::limited(listen, loopback, port, max, session, Config::default()).await
+    }
+
+    async fn limited(
+        listen: ListenAddr,
+        loopback: &Loopback,
+        port: u16,
+        max: usize,
+        session: ssm_session::Config,
+        config: Config,
+    ) -> Self {
         let calls = Arc::<Calls>::default();
         let forwarder = Forwarder::bind(&listen).unwrap();
         let addr = forwarder.local_addrs().first().copied();
@@ -283,7 +339,7 @@ impl Laned {
         let lanes = lanes(loopback, port, max, &calls, session);
         let notice = move |notice| drop(notices.send(notice));
         let ending = async move { drop(ending.await) };
-        let task = tokio::spawn(forwarder.run_lanes(lanes, Config::default(), notice, ending));
+        let task = tokio::spawn(forwarder.run_lanes(lanes, config, notice, ending));
         let mut forward = Self { addr, calls, notices: received, shutdown, task };
         forward.until(|notice| matches!(notice, Notice::Listening(_))).await;
         forward

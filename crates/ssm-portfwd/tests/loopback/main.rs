@@ -8,6 +8,7 @@ mod control;
 mod fair;
 mod forwarder;
 mod lanes;
+mod many;
 mod metrics;
 mod mux;
 mod pressure;
