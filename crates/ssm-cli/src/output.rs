@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Write as _};
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{self, Duration};
 
 use ssm_shell::NoticeWriter;
 use tracing_subscriber::fmt::format::Writer;
@@ -108,6 +109,24 @@ impl Display for Bytes {
     }
 }
 
+/// A short time for a person.
+pub(crate) struct Took(pub(crate) Duration);
+
+impl Display for Took {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_secs() {
+            0 => write!(f, "{} ms", self.0.as_millis()),
+            1..60 => write!(f, "{:.1} s", self.0.as_secs_f64()),
+            seconds => write!(f, "{} min {} s", seconds / 60, seconds % 60),
+        }
+    }
+}
+
+/// Time since 1970.
+pub(crate) fn unix_time() -> Duration {
+    time::SystemTime::now().duration_since(time::UNIX_EPOCH).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,5 +160,11 @@ mod tests {
         ] {
             assert_eq!(Bytes(bytes).to_string(), text);
         }
+    }
+
+    #[test]
+    fn times_are_for_people() {
+        let took = |millis| Took(Duration::from_millis(millis)).to_string();
+        assert_eq!([took(0), took(999), took(1234), took(61_000)], ["0 ms", "999 ms", "1.2 s", "1 min 1 s"]);
     }
 }

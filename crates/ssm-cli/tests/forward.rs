@@ -11,7 +11,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
-use serde_json::Value;
 
 use common::{Program, Served, closed_port, echo, exchange, port_of, serve};
 
@@ -95,26 +94,6 @@ fn lanes_are_opened_for_connections_at_a_time() {
     let outcome = program.wait();
     let sessions = outcome.stdout.matches(r#""event":"session_ended""#).count();
     assert_eq!(sessions, 2, "{}", outcome.stdout);
-}
-
-#[test]
-fn events_are_lines_of_json() {
-    let (served, port) = (Served::start(), echo());
-    let forward = forward(&served, &["-L", &format!("0:{port}"), "--json"]);
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, forward.port)).unwrap();
-    exchange(&mut stream, b"12345");
-    drop(stream);
-    let mut program = forward.program;
-    program.wait_for(|program| program.stdout().contains("\"closed\"").then_some(()));
-    program.signal(Signal::INT);
-    let outcome = program.wait();
-    let events: Vec<Value> = outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let names: Vec<&str> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
-    assert_eq!(names, ["ready", "opened", "closed", "session_ended", "ended"]);
-    assert_eq!(events[0]["port"], forward.port);
-    assert!(events[1]["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
-    assert_eq!((&events[2]["sent"], &events[2]["received"]), (&5.into(), &5.into()));
-    assert!(events[2]["duration_ms"].is_u64() && events.iter().all(|event| event["forward"] == 1));
 }
 
 #[test]

@@ -129,8 +129,8 @@ fn waiting_needs_every_forward_and_the_background_only_one() {
     assert_eq!(outcome.status.code(), Some(0), "{}", outcome.stderr);
     let events: Vec<Value> = outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let names: Vec<&str> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
-    assert_eq!(names, ["ready", "background"]);
-    assert_eq!(events[1]["log"], places.log(events[1]["id"].as_str().unwrap()).to_str().unwrap());
+    assert_eq!(names, ["session_started", "ready", "background"]);
+    assert_eq!(events[2]["log"], places.log(events[2]["id"].as_str().unwrap()).to_str().unwrap());
     assert_eq!(places.list().len(), 2);
     let outcome = places.ssm(&["tunnels", "stop", "--all"]);
     assert_eq!(outcome.status.code(), Some(0), "{}", outcome.stderr);

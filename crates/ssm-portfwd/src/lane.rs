@@ -249,7 +249,11 @@ impl<C: ControlPlane> Lane<C> {
         self.relieve(cx, now);
         self.regulate(cx, now);
         let _ = self.session.poll_flush(cx);
-        self.shared.config.traffic.count(&mut self.counted, &self.session.stats());
+        let stats = self.session.stats();
+        self.shared.config.traffic.count(&mut self.counted, &stats);
+        if self.is_ready() {
+            self.counted.changes(&stats, |notice| self.shared.notify(notice));
+        }
         if let Some((reason, until)) = &self.ended
             && (self.waiting_bytes() == 0 || *until <= now)
         {
@@ -293,8 +297,17 @@ impl<C: ControlPlane> Lane<C> {
                 }
             }
             Event::Payload { kind, .. } => tracing::debug!(?kind, "ignored in a port session"),
-            Event::Resumed => self.shared.notify(Notice::Resumed),
-            Event::Redial { attempt } => self.shared.notify(Notice::Redial { attempt }),
+            Event::Resumed => {
+                let after = self.session.loss().map(|loss| now().saturating_duration_since(loss.since));
+                self.shared.notify(Notice::Resumed { after: after.unwrap_or_default() });
+            }
+            Event::Redial { attempt } => {
+                let (cause, delay) = match self.session.loss() {
+                    Some(loss) => (loss.cause.clone(), now().saturating_duration_since(loss.at)),
+                    None => Default::default(),
+                };
+                self.shared.notify(Notice::Redial { attempt, cause, delay });
+            }
             Event::Closed(reason) => {
                 match &mut self.carrier {
                     Carrier::Unknown => {}

@@ -1,6 +1,7 @@
 //! What a forward reports while it runs.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::{Destination, LocalAddr};
 use ssm_session::{CloseReason, Ready};
@@ -50,6 +51,10 @@ pub enum Notice {
     Redial {
         /// 0 for the first attempt.
         attempt: u32,
+        /// Why it was lost, or why the last attempt failed. Text of the network.
+        cause: String,
+        /// How long was waited since then.
+        delay: Duration,
     },
     /// A session has ended; its connections were reset. Another one is started when a connection needs it, if one can be.
     LaneEnded {
@@ -62,5 +67,15 @@ pub enum Notice {
         error: String,
     },
     /// The data channel is back; nothing was lost.
-    Resumed,
+    Resumed {
+        /// How long it was away.
+        after: Duration,
+    },
+    /// Data messages of a session carry more, or less, than before.
+    PayloadSize {
+        /// Bytes in a message.
+        bytes: usize,
+    },
+    /// The gateway asked a session to pause; it goes on when the gateway says so.
+    Paused,
 }

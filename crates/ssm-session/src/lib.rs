@@ -53,7 +53,7 @@ pub use dial::DialError;
 pub use document::StartSession;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::SessionError;
-pub use session::{Config, Reading, Session};
+pub use session::{Config, Loss, Reading, Session};
 pub use sign::{Identity, UpgradeSigning};
 
 pub use ssm_channel::{

@@ -75,6 +75,18 @@ pub struct Session<C> {
     clock_read: Instant,
     #[cfg(feature = "metrics")]
     meter: Meter,
+    loss: Option<Loss>,
+}
+
+/// A lost connection, or one that did not come back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// What happened last, in words: the loss, or why it could not be made up for yet. Text of the network, not of a user.
+    pub cause: String,
+    /// When that was.
+    pub at: Instant,
+    /// Since when there is no connection.
+    pub since: Instant,
 }
 
 #[derive(Debug)]
@@ -94,7 +106,7 @@ impl std::fmt::Debug for Dialing {
 
 enum Dialled {
     Open { socket: Box<Socket>, url: String, token: Token },
-    Failed,
+    Failed(String),
     SessionOver,
 }
 
@@ -164,6 +176,7 @@ impl<C: ControlPlane> Session<C> {
             clock_read: now,
             #[cfg(feature = "metrics")]
             meter: Meter::new(),
+            loss: None,
         })
     }
 
@@ -180,6 +193,11 @@ impl<C: ControlPlane> Session<C> {
     /// Counters and gauges of the channel.
     pub fn stats(&self) -> Stats {
         self.channel.stats()
+    }
+
+    /// The last time the connection was lost, which it may be still.
+    pub fn loss(&self) -> Option<&Loss> {
+        self.loss.as_ref()
     }
 
     /// Bytes of payload a data message takes as of now; a port session finds out how many it can be.
@@ -370,33 +388,35 @@ impl<C: ControlPlane> Session<C> {
             }
             Some(Ok(Message::Close(close))) => {
                 let reason = close.map_or_else(String::new, |close| {
-                    format!("{} {}", close.code, close.reason.escape_debug())
+                    format!(": {} {}", close.code, close.reason.escape_debug())
                 });
-                tracing::info!(%reason, "the service closed the connection");
-                return self.lost(now);
+                return self.lost(now, format!("the service closed it{reason}"));
             }
             Some(Err(tungstenite::Error::Utf8(_))) => {
-                tracing::warn!("the peer sent text that is not UTF-8; connecting again");
-                return self.lost(now);
+                return self.lost(now, "the peer sent text that is not UTF-8".into());
             }
-            Some(Err(error)) => {
-                tracing::info!(%error, "the connection is lost");
-                return self.lost(now);
-            }
-            None => {
-                tracing::info!("the connection is lost");
-                return self.lost(now);
-            }
+            Some(Err(error)) => return self.lost(now, error.to_string()),
+            None => return self.lost(now, "it ended".into()),
         };
         if let Err(error) = self.channel.handle_binary(now, bytes) {
             tracing::debug!(%error, "the channel is closed");
         }
     }
 
-    fn lost(&mut self, now: Instant) {
+    fn lost(&mut self, now: Instant, cause: String) {
+        self.note_loss(now, cause);
         self.link = Link::Down;
         self.channel.handle_disconnected(now);
         self.channel.handle_timeout(now);
+    }
+
+    fn note_loss(&mut self, now: Instant, cause: String) {
+        tracing::info!(%cause, session = %self.id, "no connection");
+        let since = match (&self.link, &self.loss) {
+            (Link::Up(_), _) | (_, None) => now,
+            (_, Some(loss)) => loss.since,
+        };
+        self.loss = Some(Loss { cause, at: now, since });
     }
 
     /// Takes the channel's events, keeping those that are for this driver.
@@ -413,6 +433,9 @@ impl<C: ControlPlane> Session<C> {
     }
 
     fn redial(&mut self, attempt: u32) {
+        if matches!(self.link, Link::Up(_)) {
+            self.note_loss(now(), "nothing came for too long".into());
+        }
         tracing::debug!(attempt, session = %self.id, "connecting again");
         let (control, config) = (Arc::clone(&self.control), self.config.clone());
         let (id, url) = (self.id.clone(), self.url.clone());
@@ -427,7 +450,7 @@ impl<C: ControlPlane> Session<C> {
                 self.link = Link::Up(socket);
                 self.channel.handle_connected(now, token);
             }
-            Dialled::Failed => self.lost(now),
+            Dialled::Failed(cause) => self.lost(now, cause),
             Dialled::SessionOver => {
                 self.link = Link::Down;
                 self.channel.handle_resume_refused();
@@ -449,8 +472,7 @@ impl<C: ControlPlane> Session<C> {
                 },
             };
             if let Err(error) = failed {
-                tracing::info!(%error, "the connection is lost");
-                self.lost(now);
+                self.lost(now, error.to_string());
                 cx.waker().wake_by_ref();
             }
         }
@@ -459,8 +481,7 @@ impl<C: ControlPlane> Session<C> {
     fn flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Link::Up(socket) = &mut self.link else { return Poll::Ready(()) };
         if let Err(error) = ready!(Pin::new(&mut **socket).poll_flush(cx)) {
-            tracing::info!(%error, "the connection is lost");
-            self.lost(now());
+            self.lost(now(), error.to_string());
             cx.waker().wake_by_ref();
         }
         Poll::Ready(())
@@ -505,19 +526,13 @@ async fn resume<C: ControlPlane>(control: Arc<C>, config: Config, id: SessionId,
             tracing::warn!(%error, session = %id, "the session cannot be resumed");
             return Dialled::SessionOver;
         }
-        Err(error) => {
-            tracing::info!(%error, session = %id, "the session is not resumed yet");
-            return Dialled::Failed;
-        }
+        Err(error) => return Dialled::Failed(format!("the session is not resumed yet: {error}")),
     };
     // The URL names a cell that changes (plugin sessionhandler.go keeps the old one, and hangs when it does).
     let url = if endpoint.stream_url.is_empty() { old_url } else { endpoint.stream_url };
     match open_socket(&*control, &url, &config).await {
         Ok(socket) => Dialled::Open { socket: Box::new(socket), url, token: endpoint.token },
-        Err(error) => {
-            tracing::info!(%error, session = %id, "the data channel is not open yet");
-            Dialled::Failed
-        }
+        Err(error) => Dialled::Failed(format!("the data channel is not open yet: {error}")),
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::args::{StopArgs, TunnelsArgs, TunnelsCommand};
 use crate::error::Error;
-use crate::output::{Bytes, Lines, complain, say, visible};
+use crate::output::{Bytes, Lines, complain, say, unix_time, visible};
 use crate::registry::{self, ForwardState, Peer, PeerError, Tunnel};
 
 /// Runs the command.
@@ -18,7 +18,7 @@ pub(crate) async fn run(args: &TunnelsArgs) -> Result<ExitCode, Error> {
         Some(TunnelsCommand::Stop(stop_args)) => stop(&peers, stop_args).await,
         None => {
             let tunnels = list(&peers).await;
-            let text = if args.json { lines(&tunnels) } else { table(&tunnels, unix_now()) };
+            let text = if args.json { lines(&tunnels) } else { table(&tunnels, unix_time().as_secs()) };
             if tunnels.is_empty() {
                 say("no tunnels");
             }
@@ -154,11 +154,6 @@ fn age(age: Duration) -> String {
         (0, hours, minutes, _) => format!("{hours}h {minutes}m"),
         (days, hours, _, _) => format!("{days}d {hours}h"),
     }
-}
-
-/// Seconds since 1970.
-pub(crate) fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]

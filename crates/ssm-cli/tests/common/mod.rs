@@ -2,8 +2,10 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -51,6 +53,106 @@ pub(crate) struct Outcome {
     pub(crate) status: ExitStatus,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
+}
+
+/// A program on a terminal of its own, whose stdout is a pipe. Dropping it kills it.
+pub(crate) struct OnTerminal {
+    child: Child,
+    keys: File,
+    shown: Collected,
+    stdout: Collected,
+}
+
+impl OnTerminal {
+    /// Starts it on a terminal of this many columns.
+    pub(crate) fn start(command: &Command, columns: u16) -> Self {
+        let (pty, pts) = pty_process::blocking::open().unwrap();
+        pty.resize(pty_process::Size::new(24, columns)).unwrap();
+        let mut on_pty = pty_process::blocking::Command::new(command.get_program());
+        on_pty = on_pty.args(command.get_args()).stdout(Stdio::piped());
+        for (name, value) in command.get_envs() {
+            on_pty = match value {
+                Some(value) => on_pty.env(name, value),
+                None => on_pty.env_remove(name),
+            };
+        }
+        let mut child = on_pty.spawn(pts).unwrap();
+        let stdout = collect(child.stdout.take().unwrap());
+        let keys = File::from(OwnedFd::from(pty));
+        let shown = collect(keys.try_clone().unwrap());
+        Self { child, keys, shown, stdout }
+    }
+
+    /// Types.
+    pub(crate) fn keys(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Everything that was written to the terminal.
+    pub(crate) fn written(&self) -> String {
+        text(&self.shown)
+    }
+
+    /// Waits until `find` finds something in what was written to the terminal.
+    pub(crate) fn until<T>(&self, find: impl Fn(&str) -> Option<T>) -> T {
+        let start = Instant::now();
+        loop {
+            let written = self.written();
+            if let Some(found) = find(&written) {
+                return found;
+            }
+            assert!(start.elapsed() < PATIENCE, "not found: {written:?}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits for its end. The other stderr is what was written to the terminal.
+    pub(crate) fn wait(mut self) -> Outcome {
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(start.elapsed() < PATIENCE, "still running: {:?}", self.written());
+            thread::sleep(Duration::from_millis(5));
+        };
+        for collected in [&mut self.shown, &mut self.stdout] {
+            collected.1.take().unwrap().join().unwrap();
+        }
+        Outcome { status, stdout: text(&self.stdout), stderr: self.written() }
+    }
+}
+
+impl Drop for OnTerminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a terminal shows that was sent this: lines, with those taken back that were.
+pub(crate) fn screen(written: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut rest = written;
+    while let Some(char) = rest.chars().next() {
+        let line = lines.last_mut().unwrap();
+        if let Some(behind) = rest.strip_prefix("\r\x1b[K") {
+            line.clear();
+            rest = behind;
+            continue;
+        }
+        match char {
+            '\n' => lines.push(String::new()),
+            '\r' => {}
+            _ => line.push(char),
+        }
+        rest = &rest[char.len_utf8()..];
+    }
+    lines
 }
 
 type Collected = (Arc<Mutex<Vec<u8>>>, Option<JoinHandle<()>>);
@@ -230,6 +332,47 @@ impl Served {
     pub(crate) fn stop(self) -> Outcome {
         self.program.signal(Signal::INT);
         self.program.wait()
+    }
+}
+
+/// A loopback in this process, for commands that start their sessions with the AWS SDK while a test does harm.
+pub(crate) struct Here {
+    loopback: Option<Loopback>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Here {
+    pub(crate) fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.unwrap();
+        let loopback = Some(runtime.block_on(Loopback::start(Config::default())).unwrap());
+        Self { loopback, runtime }
+    }
+
+    pub(crate) fn loopback(&self) -> &Loopback {
+        self.loopback.as_ref().unwrap()
+    }
+
+    /// `ssm` with these arguments and the account of the loopback.
+    pub(crate) fn ssm(&self, args: &[&str]) -> Command {
+        let mut command = ssm(args);
+        self.apply(&mut command);
+        command
+    }
+
+    fn apply(&self, command: &mut Command) {
+        let loopback = self.loopback();
+        command.env("AWS_ENDPOINT_URL", loopback.endpoint_url()).env("AWS_REGION", loopback.region());
+        command.env("AWS_ACCESS_KEY_ID", loopback.access_key());
+        command.env("AWS_SECRET_ACCESS_KEY", loopback.secret_key().expose());
+    }
+}
+
+impl Drop for Here {
+    fn drop(&mut self) {
+        if let Some(loopback) = self.loopback.take() {
+            self.runtime.block_on(loopback.shutdown());
+        }
     }
 }
 

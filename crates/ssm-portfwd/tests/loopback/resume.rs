@@ -67,7 +67,7 @@ async fn many_connections_survive_cuts_together() {
     }
     tasks.join_all().await;
     assert!(cuts.load(Ordering::Relaxed) >= 2, "{cuts:?}");
-    forward.until(|notice| matches!(notice, Notice::Resumed)).await;
+    forward.until(|notice| matches!(notice, Notice::Resumed { .. })).await;
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn transfer(cut: Cut, config: ssm_session::Config, way: Way) {
     assert!(cuts.load(Ordering::Relaxed) >= 2, "the line held: {cuts:?}");
     // A cut takes the sender's socket; only a goodbye always takes ours.
     if cut.direction == Direction::ClientToAgent || cut.how == Verdict::Bye {
-        forward.until(|notice| matches!(notice, Notice::Resumed)).await;
+        forward.until(|notice| matches!(notice, Notice::Resumed { .. })).await;
     }
     assert_eq!(server.connections(), 1);
 }

@@ -1,19 +1,20 @@
 //! What the forwards report, for people and for programs.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use ssm_portfwd::{LocalAddr, Notice, Traffic};
+use ssm_session::Ready;
 use tokio::sync::watch;
 
 use crate::args::ForwardArgs;
-use crate::command::tunnels::unix_now;
 use crate::error::ending;
-use crate::output::{Bytes, say};
+use crate::output::{Bytes, Lines, Took, say, unix_time, visible};
 use crate::registry::{self, ForwardState, Tunnel};
 
 use super::status::{Counts, Status};
@@ -48,7 +49,7 @@ struct State {
     settled: watch::Sender<bool>,
     open: BTreeMap<u64, Connection>,
     connections: u64,
-    lanes: usize,
+    sessions: usize,
     resumes: u64,
     started: Instant,
     /// The same in seconds since 1970.
@@ -68,6 +69,14 @@ struct Connection {
     since: Instant,
     /// Where a client of a proxy wanted to go.
     destination: Option<String>,
+    /// Why it ends, where that is known to be a failure.
+    failure: Option<&'static str>,
+}
+
+impl Connection {
+    fn new() -> Self {
+        Self { since: Instant::now(), destination: None, failure: None }
+    }
 }
 
 impl Report {
@@ -83,10 +92,10 @@ impl Report {
             settled: watch::Sender::new(false),
             open: BTreeMap::new(),
             connections: 0,
-            lanes: 0,
+            sessions: 0,
             resumes: 0,
             started: Instant::now(),
-            since: unix_now(),
+            since: unix_time().as_secs(),
             log: None,
         })))
     }
@@ -128,7 +137,7 @@ impl Report {
     pub(super) fn in_background(&self, id: &str, log: &Path) {
         let state = self.state();
         say(format_args!("in the background as tunnel {id}; to end it: ssm tunnels stop {id}"));
-        state.write(&json!({ "event": "background", "id": id, "log": log.to_string_lossy() }));
+        state.write(json!({ "event": "background", "id": id, "log": log.to_string_lossy() }));
     }
 
     /// How everything is, for other processes.
@@ -139,7 +148,7 @@ impl Report {
             target: state.target.clone(),
             since: state.since,
             forwards: state.forwards.iter().map(registry::Forward::from).collect(),
-            sessions: state.lanes,
+            sessions: state.sessions,
             resumes: state.resumes,
             open: state.open.len(),
             connections: state.connections,
@@ -175,24 +184,20 @@ impl Report {
 
 impl State {
     fn handle(&mut self, index: usize, notice: &Notice) {
-        tracing::debug!(?notice, forward = index + 1, "forward");
         self.clear();
         match notice {
-            Notice::Ready(ready) => {
-                self.lanes += 1;
-                if !ready.customer_message.is_empty() {
-                    say(&ready.customer_message);
-                }
-            }
+            Notice::Ready(ready) => self.session_started(index, ready),
             Notice::Listening(addresses) => self.listening(index, addresses),
             Notice::Opened { connection, peer } => {
-                self.connections += 1;
-                self.open.insert(*connection, Connection { since: Instant::now(), destination: None });
                 let peer = peer.map(|peer| peer.to_string());
+                explain(index, format_args!("connection {connection} opened{}", By(peer.as_deref())));
+                self.connections += 1;
+                self.open.insert(*connection, Connection::new());
                 self.event(index, json!({ "event": "opened", "connection": connection, "peer": peer }));
             }
             Notice::Destination { connection, destination } => {
                 let destination = destination.to_string();
+                explain(index, format_args!("connection {connection} wants to go to {destination}"));
                 self.event(
                     index,
                     json!({ "event": "destination", "connection": connection, "destination": destination }),
@@ -202,46 +207,92 @@ impl State {
                 }
             }
             Notice::Refused { connection } => self.refused(index, *connection),
-            Notice::Overfull { connection } => {
-                say(format_args!(
-                    "connection {connection} was reset: its program did not read, and too much waited for it"
-                ));
-                self.event(index, json!({ "event": "overfull", "connection": connection }));
-            }
+            Notice::Overfull { connection } => self.overfull(index, *connection),
             Notice::Closed { connection, sent, received } => {
-                let open = self.open.remove(connection);
-                let millis = open.map(|open| open.since.elapsed().as_millis());
-                let millis = millis.and_then(|millis| u64::try_from(millis).ok());
-                self.event(
-                    index,
-                    json!({
-                        "event": "closed", "connection": connection,
-                        "sent": sent, "received": received, "duration_ms": millis,
-                    }),
-                );
+                self.closed(index, *connection, *sent, *received);
             }
-            Notice::Redial { attempt } => {
-                if *attempt == 0 {
-                    say("the connection was lost; connecting again");
-                }
-                self.event(index, json!({ "event": "redial", "attempt": attempt }));
-            }
-            Notice::Resumed => {
+            Notice::Redial { attempt, cause, delay } => self.redial(index, *attempt, cause, *delay),
+            Notice::Resumed { after } => {
                 self.resumes += 1;
-                say("connected again, nothing was lost");
-                self.event(index, json!({ "event": "resumed" }));
+                say(format_args!("connected again after {}, nothing was lost", Took(*after)));
+                self.event(index, json!({ "event": "resumed", "after_ms": millis(*after) }));
+            }
+            Notice::PayloadSize { bytes } => {
+                let size = Bytes(*bytes as u64);
+                explain(index, format_args!("data messages carry up to {size} from here on"));
+                self.event(index, json!({ "event": "payload_size", "bytes": bytes }));
+            }
+            Notice::Paused => {
+                explain(index, "the gateway asked to pause; data waits until it says to go on");
+                self.event(index, json!({ "event": "paused" }));
             }
             Notice::LaneEnded { reason } => {
-                self.lanes = self.lanes.saturating_sub(1);
+                self.sessions = self.sessions.saturating_sub(1);
                 let reason = ending(reason);
+                explain(index, format_args!("a session is over ({} open): {reason}", self.sessions));
                 self.event(index, json!({ "event": "session_ended", "reason": reason }));
             }
             Notice::LaneNotStarted { error } => {
                 say(error);
                 self.event(index, json!({ "event": "session_not_started", "error": error }));
             }
-            _ => {}
+            other => tracing::debug!(notice = ?other, forward = index + 1, "forward"),
         }
+    }
+
+    fn session_started(&mut self, index: usize, ready: &Ready) {
+        self.sessions += 1;
+        let agent = &ready.peer_version;
+        let version = visible(agent, Lines::Joined);
+        explain(index, format_args!("a session has started ({} open), agent {version}", self.sessions));
+        self.event(index, json!({ "event": "session_started", "agent": agent, "sessions": self.sessions }));
+        if !ready.customer_message.is_empty() {
+            say(&ready.customer_message);
+        }
+    }
+
+    fn closed(&mut self, index: usize, connection: u64, sent: u64, received: u64) {
+        let open = self.open.remove(&connection).unwrap_or_else(Connection::new);
+        let duration = open.since.elapsed();
+        explain(
+            index,
+            format_args!(
+                "connection {connection} closed after {}: {} sent, {} received",
+                Took(duration),
+                Bytes(sent),
+                Bytes(received),
+            ),
+        );
+        self.event(
+            index,
+            json!({
+                "event": "closed", "connection": connection, "sent": sent, "received": received,
+                "duration_ms": millis(duration), "failure": open.failure,
+            }),
+        );
+    }
+
+    fn redial(&mut self, index: usize, attempt: u32, cause: &str, delay: Duration) {
+        let why = visible(cause, Lines::Joined);
+        if attempt == 0 {
+            say(format_args!("the connection was lost ({why}); connecting again"));
+        } else {
+            let delay = Took(delay);
+            explain(index, format_args!("connecting again, for the {attempt}. time, after {delay}: {why}"));
+        }
+        let delay = millis(delay);
+        self.event(
+            index,
+            json!({ "event": "redial", "attempt": attempt, "cause": cause, "delay_ms": delay }),
+        );
+    }
+
+    fn overfull(&mut self, index: usize, connection: u64) {
+        say(format_args!(
+            "connection {connection} was reset: its program did not read, and too much waited for it"
+        ));
+        self.fail(connection, "overfull");
+        self.event(index, json!({ "event": "overfull", "connection": connection }));
     }
 
     fn listening(&mut self, index: usize, addresses: &[LocalAddr]) {
@@ -262,6 +313,13 @@ impl State {
         self.settle();
     }
 
+    /// Keeps why a connection is about to be closed.
+    fn fail(&mut self, connection: u64, failure: &'static str) {
+        if let Some(open) = self.open.get_mut(&connection) {
+            open.failure = Some(failure);
+        }
+    }
+
     fn settle(&mut self) {
         if self.forwards.iter().all(|forward| forward.state != ForwardState::Starting) {
             self.settled.send_replace(true);
@@ -272,6 +330,7 @@ impl State {
         let wanted = self.open.get(&connection).and_then(|open| open.destination.clone());
         let destination = wanted.unwrap_or_else(|| self.forwards[index].destination.clone());
         say(format_args!("connection {connection}: the target could not connect to {destination}"));
+        self.fail(connection, "refused");
         self.event(
             index,
             json!({ "event": "refused", "connection": connection, "destination": destination }),
@@ -281,11 +340,12 @@ impl State {
     /// Writes a line for programs about a forward.
     fn event(&self, index: usize, mut event: Value) {
         event["forward"] = (index + 1).into();
-        self.write(&event);
+        self.write(event);
     }
 
-    fn write(&self, event: &Value) {
+    fn write(&self, mut event: Value) {
         if self.output == Output::Program {
+            event["time_ms"] = millis(unix_time()).into();
             // A reader that is gone does not end the forwards.
             let _ = writeln!(std::io::stdout().lock(), "{event}");
         }
@@ -298,7 +358,13 @@ impl State {
     }
 
     fn draw(&mut self) {
-        let counts = Counts { connections: self.open.len(), lanes: self.lanes, resumes: self.resumes };
+        let counts = Counts {
+            connections: self.open.len(),
+            lanes: self.sessions,
+            resumes: self.resumes,
+            payload_len: self.traffic.payload_len(),
+            rtt: self.traffic.rtt(),
+        };
         if let Some(status) = &mut self.status {
             status.draw(counts, &self.traffic);
         }
@@ -318,4 +384,25 @@ impl From<&Forward> for registry::Forward {
 
 fn port(addresses: &[LocalAddr]) -> Option<u16> {
     addresses.iter().find_map(LocalAddr::tcp).map(|address| address.port())
+}
+
+/// Says with `-v` what happens.
+fn explain(index: usize, text: impl Display) {
+    tracing::info!(forward = index + 1, "{text}");
+}
+
+/// Who connected, behind "opened".
+struct By<'a>(Option<&'a str>);
+
+impl Display for By<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(peer) => write!(f, " by {peer}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    time.as_millis().try_into().unwrap_or(u64::MAX)
 }

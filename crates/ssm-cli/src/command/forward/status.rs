@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use rustix::termios::tcgetwinsize;
 use ssm_portfwd::Traffic;
 
 use crate::output::{self, Bytes};
@@ -30,6 +31,10 @@ pub(super) struct Counts {
     pub(super) connections: usize,
     pub(super) lanes: usize,
     pub(super) resumes: u64,
+    /// Bytes in a data message; 0 before the first.
+    pub(super) payload_len: usize,
+    /// Zero before the first.
+    pub(super) rtt: Duration,
 }
 
 impl Status {
@@ -47,7 +52,9 @@ impl Status {
         let up = rate(sample.sent - self.last.sent, passed);
         let down = rate(sample.received - self.last.received, passed);
         self.last = sample;
-        let line = line(counts, up, down, traffic.rtt());
+        let mut line = line(counts, up, down);
+        // A line that wraps could not be taken back.
+        line.truncate(width().saturating_sub(1));
         // Nobody is left to tell when stderr is gone.
         let _ = write!(io::stderr().lock(), "{CLEAR}{line}");
         self.shown = true;
@@ -61,16 +68,27 @@ impl Status {
     }
 }
 
-fn line(counts: Counts, up: u64, down: u64, rtt: Duration) -> String {
-    let Counts { connections, lanes, resumes } = counts;
+fn line(counts: Counts, up: u64, down: u64) -> String {
+    let Counts { connections, lanes, resumes, payload_len, rtt } = counts;
     let mut line = format!("{connections} open, up {}/s, down {}/s, lanes {lanes}", Bytes(up), Bytes(down));
+    if payload_len > 0 {
+        line += &format!(", messages of {}", Bytes(payload_len as u64));
+    }
     if !rtt.is_zero() {
-        line += &format!(", RTT {} ms", rtt.as_millis());
+        line += &format!(", RTT {:.1} ms", rtt.as_secs_f64() * 1000.0);
     }
     if resumes > 0 {
         line += &format!(", resumed {resumes}");
     }
     line
+}
+
+/// Columns of the terminal.
+fn width() -> usize {
+    match tcgetwinsize(io::stderr()) {
+        Ok(size) if size.ws_col > 0 => size.ws_col.into(),
+        _ => 80,
+    }
 }
 
 /// Bytes a second.
@@ -91,10 +109,10 @@ mod tests {
 
     #[test]
     fn the_line_says_what_there_is() {
-        let mut counts = Counts { connections: 3, lanes: 2, resumes: 0 };
-        let said = line(counts, 1024, 0, Duration::ZERO);
+        let mut counts = Counts { connections: 3, lanes: 2, ..Counts::default() };
+        let said = line(counts, 1024, 0);
         assert_eq!(said, "3 open, up 1.0 KiB/s, down 0 B/s, lanes 2");
-        counts.resumes = 1;
-        assert!(line(counts, 0, 0, Duration::from_millis(52)).ends_with("lanes 2, RTT 52 ms, resumed 1"));
+        (counts.resumes, counts.payload_len, counts.rtt) = (1, 8192, Duration::from_micros(52_340));
+        assert!(line(counts, 0, 0).ends_with("lanes 2, messages of 8.0 KiB, RTT 52.3 ms, resumed 1"));
     }
 }

@@ -1,0 +1,186 @@
+//! What `ssm forward` tells of itself: events for programs, words for people.
+
+#![cfg(all(feature = "aws", feature = "demo"))]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use ssm_loopback::{Direction, Loopback, RuleGuard, Verdict};
+
+use common::{Here, Program, closed_port, echo, exchange, port_of};
+
+#[test]
+fn the_life_of_a_connection_is_told() {
+    let here = Here::start();
+    let mut forward = Forward::start(&here, echo(), &["--json"]);
+    forward.echo(b"12345");
+    forward.until_event("closed");
+    let events = forward.stop();
+    let names: Vec<&str> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    assert_eq!(names, ["session_started", "ready", "opened", "closed", "session_ended", "ended"]);
+    assert_eq!(events[1]["port"], forward.port);
+    assert!(events[2]["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
+    assert_eq!((&events[3]["sent"], &events[3]["received"]), (&5.into(), &5.into()));
+    assert!(events[3]["duration_ms"].is_u64() && events[3]["failure"].is_null());
+    assert_eq!(events[5]["reason"], "the session was ended from here");
+    for event in &events {
+        assert!(event["forward"] == 1 && event["time_ms"].as_u64() > Some(1_700_000_000_000), "{event}");
+    }
+}
+
+#[test]
+fn a_loss_and_its_end_are_told() {
+    let here = Here::start();
+    let mut forward = Forward::start(&here, echo(), &["--json"]);
+    let mut stream = forward.connect();
+    exchange(&mut stream, b"before");
+    let (_rule, cut) = cut_once(here.loopback(), Verdict::Cut);
+    cut.store(true, Ordering::SeqCst);
+    exchange(&mut stream, b"across");
+    forward.until_event("resumed");
+    drop(stream);
+    forward.until_event("closed");
+    let events = forward.stop();
+    let redial = events.iter().find(|event| event["event"] == "redial").unwrap();
+    assert_eq!((&redial["attempt"], redial["delay_ms"].is_u64()), (&0.into(), true));
+    assert!(!redial["cause"].as_str().unwrap().is_empty(), "{redial}");
+    let resumed = events.iter().find(|event| event["event"] == "resumed").unwrap();
+    assert!(resumed["after_ms"].is_u64(), "{resumed}");
+    let closed = events.iter().find(|event| event["event"] == "closed").unwrap();
+    assert_eq!((&closed["sent"], &closed["received"]), (&12.into(), &12.into()));
+}
+
+#[test]
+fn the_words_of_a_goodbye_are_passed_on() {
+    let here = Here::start();
+    let mut forward = Forward::start(&here, echo(), &["--json"]);
+    let mut stream = forward.connect();
+    exchange(&mut stream, b"before");
+    let (_rule, cut) = cut_once(here.loopback(), Verdict::Bye);
+    cut.store(true, Ordering::SeqCst);
+    exchange(&mut stream, b"across");
+    forward.until_event("resumed");
+    let events = forward.stop();
+    let redial = events.iter().find(|event| event["event"] == "redial").unwrap();
+    assert!(redial["cause"].as_str().unwrap().contains("1000 Bye"), "{redial}");
+}
+
+#[test]
+fn a_refusal_is_a_failure_of_the_connection() {
+    let here = Here::start();
+    let closed = closed_port();
+    let mut forward = Forward::start(&here, closed, &["--json"]);
+    let _ = forward.connect().read(&mut [0]);
+    forward.until_event("closed");
+    let events = forward.stop();
+    let refused = events.iter().find(|event| event["event"] == "refused").unwrap();
+    assert_eq!(refused["destination"], format!("port {closed} of the target"));
+    assert_eq!(events.iter().find(|event| event["event"] == "closed").unwrap()["failure"], "refused");
+}
+
+#[test]
+fn a_larger_size_of_messages_is_told() {
+    let here = Here::start();
+    let mut forward = Forward::start(&here, echo(), &["--json", "--pacing", "off"]);
+    let stream = forward.connect();
+    let mut writer = stream.try_clone().unwrap();
+    let data = vec![7; 4 << 20];
+    std::thread::scope(|scope| {
+        scope.spawn(|| writer.write_all(&data).unwrap());
+        (&stream).read_exact(&mut vec![0; data.len()]).unwrap();
+    });
+    forward.until_event("payload_size");
+    let events = forward.stop();
+    let size = events.iter().find(|event| event["event"] == "payload_size").unwrap();
+    assert!(size["bytes"].as_u64() > Some(1024), "{size}");
+}
+
+#[test]
+fn every_event_is_explained_when_asked() {
+    let here = Here::start();
+    let mut forward = Forward::start(&here, echo(), &["-v"]);
+    let mut stream = forward.connect();
+    exchange(&mut stream, b"before");
+    let (_rule, cut) = cut_once(here.loopback(), Verdict::Cut);
+    cut.store(true, Ordering::SeqCst);
+    exchange(&mut stream, b"across");
+    forward.program().until(|said| said.contains("nothing was lost").then_some(()));
+    drop(stream);
+    forward.program().until(|said| said.contains("connection 1 closed").then_some(()));
+    forward.program().signal(Signal::INT);
+    let said = forward.program.take().unwrap().wait().stderr;
+    for words in [
+        "a session has started (1 open), agent ",
+        "connection 1 opened by 127.0.0.1:",
+        "ssm: the connection was lost (",
+        "ssm: connected again after ",
+        "connection 1 closed after ",
+        ": 12 B sent, 12 B received",
+        "a session is over (0 open): the session was ended from here",
+        "ssm: 1 connections, ",
+        "resumed 1 times",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(said.bytes().all(|byte| byte == b'\n' || !byte.is_ascii_control()), "{said:?}");
+}
+
+/// A running `ssm forward` to a port.
+struct Forward {
+    program: Option<Program>,
+    port: u16,
+}
+
+impl Forward {
+    fn start(here: &Here, to: u16, args: &[&str]) -> Self {
+        let spec = format!("0:{to}");
+        let target = here.loopback().target();
+        let mut program = Program::start(&mut here.ssm(&[&["forward", target, "-L", &spec], args].concat()));
+        let port = program.until(port_of);
+        Self { program: Some(program), port }
+    }
+
+    fn program(&mut self) -> &mut Program {
+        self.program.as_mut().unwrap()
+    }
+
+    fn connect(&self) -> TcpStream {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap()
+    }
+
+    fn echo(&self, data: &[u8]) {
+        exchange(&mut self.connect(), data);
+    }
+
+    fn until_event(&mut self, name: &str) {
+        let event = format!(r#""event":"{name}""#);
+        self.program().wait_for(|program| program.stdout().contains(&event).then_some(()));
+    }
+
+    /// Ends it as Ctrl-C does; returns its events.
+    fn stop(&mut self) -> Vec<Value> {
+        let program = self.program.take().unwrap();
+        program.signal(Signal::INT);
+        let outcome = program.wait();
+        assert_eq!(outcome.status.code(), Some(0), "{}", outcome.stderr);
+        outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// A rule that does this to the next message of the client once the flag is set.
+fn cut_once(loopback: &Loopback, how: Verdict) -> (RuleGuard, Arc<AtomicBool>) {
+    let armed = Arc::new(AtomicBool::new(false));
+    let shared = Arc::clone(&armed);
+    let rule = loopback.rule(move |direction, _| {
+        let cuts = direction == Direction::ClientToAgent && shared.swap(false, Ordering::SeqCst);
+        if cuts { how } else { Verdict::Deliver }
+    });
+    (rule, armed)
+}
