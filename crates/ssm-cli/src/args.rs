@@ -206,6 +206,9 @@ pub(crate) struct PluginArgs {
 /// For trying things out and for tests, without an AWS account. Ctrl-C ends it.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct LoopbackArgs {
+    /// Port on 127.0.0.1; 0 for one that is free
+    #[arg(long, default_value_t = 0)]
+    pub(crate) port: u16,
     #[command(flatten)]
     pub(crate) agent: AgentArgs,
 }

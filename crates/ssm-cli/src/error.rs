@@ -130,7 +130,8 @@ pub(crate) fn not_set_up(error: &ForwardError) -> String {
     }
 }
 
-fn port_advice(port: u16, kind: io::ErrorKind) -> Option<&'static str> {
+/// What can be done when a TCP port cannot be had.
+pub(crate) fn port_advice(port: u16, kind: io::ErrorKind) -> Option<&'static str> {
     Some(match kind {
         io::ErrorKind::AddrInUse => {
             "the port is in use; end the program that has it, or take another one (0 finds one that is free)"

@@ -27,3 +27,14 @@ fn the_agent_of_aws_can_be_tried_too() {
     assert!(outcome.stdout.starts_with("service   http://127.0.0.1:"), "{outcome:?}");
     assert!(outcome.stdout.lines().next().unwrap().contains("(profile aws)"), "{outcome:?}");
 }
+
+#[test]
+fn a_loopback_takes_the_port_it_is_told() {
+    let port = common::closed_port().to_string();
+    let mut first = Program::start(&mut ssm(&["loopback", "--port", &port]));
+    let url = format!("export AWS_ENDPOINT_URL=http://127.0.0.1:{port}\n");
+    first.until(|said| said.contains(&url).then_some(()));
+    let outcome = Program::start(&mut ssm(&["loopback", "--port", &port])).wait();
+    assert_eq!(outcome.status.code(), Some(255));
+    assert!(outcome.stderr.contains("cannot start the loopback: the port is in use"), "{}", outcome.stderr);
+}

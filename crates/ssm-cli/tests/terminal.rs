@@ -111,6 +111,20 @@ fn a_command_has_the_terminal_to_itself() {
     assert!(!outcome.stderr.contains('\x1b'), "{:?}", outcome.stderr);
 }
 
+#[test]
+fn a_shell_that_is_ended_from_outside_leaves_the_line_of_its_prompt() {
+    let here = Here::start();
+    let mut command = here.ssm(&["shell", here.loopback().target()]);
+    command.env("SHELL", "/bin/sh");
+    let mut terminal = OnTerminal::with_stdout(&command, 80);
+    terminal.keys("PS1='far''prompt> '\r");
+    terminal.until(|written| written.contains("farprompt> ").then_some(()));
+    terminal.signal(Signal::TERM);
+    let outcome = terminal.wait();
+    assert_eq!(outcome.status.code(), Some(143), "{}", outcome.stderr);
+    assert!(outcome.stderr.ends_with("farprompt> \r\nssm: ended by SIGTERM\r\n"), "{:?}", outcome.stderr);
+}
+
 fn forward(here: &Here, args: &[&str], columns: u16) -> OnTerminal {
     let spec = format!("0:{}", echo());
     let args = [&["forward", here.loopback().target(), "-L", &spec], args].concat();

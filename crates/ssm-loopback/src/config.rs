@@ -10,6 +10,8 @@ use crate::document::Document;
 /// How a [`Loopback`](crate::Loopback) behaves. Every field has a default; change those you need.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The port on 127.0.0.1. Default 0: one that is free.
+    pub port: u16,
     /// Region that requests must be signed for. Default `us-east-1`.
     pub region: String,
     /// Managed nodes, all of which are this machine. The first is [`target`](crate::Loopback::target). Default: one,
@@ -50,6 +52,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            port: 0,
             region: "us-east-1".to_owned(),
             targets: vec!["i-0123456789abcdef0".to_owned()],
             owner: "loopback".to_owned(),

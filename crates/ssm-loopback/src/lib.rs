@@ -81,7 +81,7 @@ use crate::service::Service;
 
 /// A running service, gateway and agent on this machine.
 ///
-/// It listens on a port of 127.0.0.1 that the system chooses. [`shutdown`](Self::shutdown) ends everything in order;
+/// It listens on [a port](Config::port) of 127.0.0.1. [`shutdown`](Self::shutdown) ends everything in order;
 /// dropping it aborts its tasks and kills what they started.
 pub struct Loopback {
     service: Arc<Service>,
@@ -93,7 +93,7 @@ impl Loopback {
     /// Starts listening.
     ///
     /// # Errors
-    /// When no port can be opened, or `config` names no target.
+    /// When the port cannot be opened, or `config` names no target.
     ///
     /// # Panics
     /// Outside a tokio runtime, or when the system has no source of randomness.
@@ -101,7 +101,7 @@ impl Loopback {
         if config.targets.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a loopback needs at least one target"));
         }
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, config.port)).await?;
         let addr = listener.local_addr()?;
         let service = Arc::new(Service::new(config, addr));
         let server = service

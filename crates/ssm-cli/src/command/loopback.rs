@@ -8,13 +8,22 @@ use crate::error::Error;
 /// Runs the command.
 #[cfg(feature = "demo")]
 pub(crate) async fn run(args: &LoopbackArgs) -> Result<ExitCode, Error> {
+    use std::io;
+
     use ssm_loopback::{Config, Loopback};
 
+    use crate::error::port_advice;
     use crate::process::Signals;
 
     let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
-    let config = Config { profile: args.agent.profile.into(), ..Config::default() };
-    let loopback = Loopback::start(config).await.map_err(Error::local("cannot start the loopback"))?;
+    let config = Config { port: args.port, profile: args.agent.profile.into(), ..Config::default() };
+    let loopback = Loopback::start(config).await.map_err(|source| {
+        let source = match port_advice(args.port, source.kind()) {
+            Some(advice) => io::Error::new(source.kind(), advice),
+            None => source,
+        };
+        Error::Local { what: "cannot start the loopback", source }
+    })?;
     // The keys open this machine to whoever has them, so nobody else may learn them; this user may, here and only here.
     eprint!("{}", example(&loopback, args));
     signals.next().await;

@@ -1,5 +1,6 @@
 //! `ssm shell`
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
@@ -30,7 +31,34 @@ pub(crate) async fn run(args: &ShellArgs) -> Result<ExitCode, Error> {
         say("stdin is not a terminal: what it holds is typed, and at its end Ctrl-D");
     }
     let exit = ssm_shell::run(session, Io::stdio()?, tell).await?;
+    tell_end(&exit);
     exit_code(&exit)
+}
+
+/// Says that a signal ended it, and leaves the line of the remote prompt for whatever comes next.
+fn tell_end(exit: &Exit) {
+    let normal =
+        matches!(exit.reason, CloseReason::Terminated | CloseReason::AgentClosed { detail: None, .. });
+    let signal = match exit.ended_by {
+        EndedBy::Signal(number) => Some(number),
+        _ => None,
+    };
+    if (signal.is_some() || !normal) && io::stdout().is_terminal() && io::stderr().is_terminal() {
+        eprintln!();
+    }
+    if let Some(number) = signal {
+        say(format_args!("ended by {}", signal_name(number)));
+    }
+}
+
+fn signal_name(number: i32) -> Cow<'static, str> {
+    match number {
+        SIGHUP => "SIGHUP".into(),
+        2 => "SIGINT".into(),
+        3 => "SIGQUIT".into(),
+        15 => "SIGTERM".into(),
+        other => format!("signal {other}").into(),
+    }
 }
 
 fn request(args: &ShellArgs) -> Result<StartSession, Error> {

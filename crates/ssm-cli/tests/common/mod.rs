@@ -55,21 +55,34 @@ pub(crate) struct Outcome {
     pub(crate) stderr: String,
 }
 
-/// A program on a terminal of its own, whose stdout is a pipe. Dropping it kills it.
+/// A program on a terminal of its own. Dropping it kills it.
 pub(crate) struct OnTerminal {
     child: Child,
     keys: File,
     shown: Collected,
-    stdout: Collected,
+    /// `None` when it goes to the terminal too.
+    stdout: Option<Collected>,
 }
 
 impl OnTerminal {
-    /// Starts it on a terminal of this many columns.
+    /// Starts it on a terminal of this many columns, with stdout in a pipe.
     pub(crate) fn start(command: &Command, columns: u16) -> Self {
+        Self::spawn(command, columns, Some(Stdio::piped()))
+    }
+
+    /// Starts it on a terminal of this many columns.
+    pub(crate) fn with_stdout(command: &Command, columns: u16) -> Self {
+        Self::spawn(command, columns, None)
+    }
+
+    fn spawn(command: &Command, columns: u16, stdout: Option<Stdio>) -> Self {
         let (pty, pts) = pty_process::blocking::open().unwrap();
         pty.resize(pty_process::Size::new(24, columns)).unwrap();
         let mut on_pty = pty_process::blocking::Command::new(command.get_program());
-        on_pty = on_pty.args(command.get_args()).stdout(Stdio::piped());
+        on_pty = on_pty.args(command.get_args());
+        if let Some(stdout) = stdout {
+            on_pty = on_pty.stdout(stdout);
+        }
         for (name, value) in command.get_envs() {
             on_pty = match value {
                 Some(value) => on_pty.env(name, value),
@@ -77,7 +90,7 @@ impl OnTerminal {
             };
         }
         let mut child = on_pty.spawn(pts).unwrap();
-        let stdout = collect(child.stdout.take().unwrap());
+        let stdout = child.stdout.take().map(collect);
         let keys = File::from(OwnedFd::from(pty));
         let shown = collect(keys.try_clone().unwrap());
         Self { child, keys, shown, stdout }
@@ -120,10 +133,11 @@ impl OnTerminal {
             assert!(start.elapsed() < PATIENCE, "still running: {:?}", self.written());
             thread::sleep(Duration::from_millis(5));
         };
-        for collected in [&mut self.shown, &mut self.stdout] {
+        for collected in [Some(&mut self.shown), self.stdout.as_mut()].into_iter().flatten() {
             collected.1.take().unwrap().join().unwrap();
         }
-        Outcome { status, stdout: text(&self.stdout), stderr: self.written() }
+        let stdout = self.stdout.as_ref().map(text).unwrap_or_default();
+        Outcome { status, stdout, stderr: self.written() }
     }
 }
 
@@ -343,9 +357,13 @@ pub(crate) struct Here {
 
 impl Here {
     pub(crate) fn start() -> Self {
+        Self::with(Config::default())
+    }
+
+    pub(crate) fn with(config: Config) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.unwrap();
-        let loopback = Some(runtime.block_on(Loopback::start(Config::default())).unwrap());
+        let loopback = Some(runtime.block_on(Loopback::start(config)).unwrap());
         Self { loopback, runtime }
     }
 
