@@ -158,17 +158,6 @@ fn a_command_gets_the_signals() {
 }
 
 #[test]
-fn a_command_that_does_not_exist_is_told_as_by_a_shell() {
-    let (served, port) = (Served::start(), http());
-    let spec = format!("0:{port}");
-    let outcome =
-        Program::start(&mut served.ssm(&["forward", &served.target, "-L", &spec, "--", "/no/such/command"]))
-            .wait();
-    assert_eq!(outcome.status.code(), Some(127), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("cannot run /no/such/command: "), "{}", outcome.stderr);
-}
-
-#[test]
 fn a_session_that_does_not_start_names_target_document_and_error() {
     let served = Served::start();
     let nobody = "i-00000000000000000";
