@@ -177,7 +177,7 @@ mod tests {
         let code = |error: Error| format!("{:?}", error.exit_code());
         let of = |number: u8| format!("{:?}", ExitCode::from(number));
         assert_eq!(code(Error::Usage("x".into())), of(2));
-        assert_eq!(code(Error::Target("web-1".parse::<ssm_resolve::Target>().unwrap_err())), of(2));
+        assert_eq!(code(Error::Target("web-1".parse::<ssm_resolve::SessionTarget>().unwrap_err())), of(2));
         assert_eq!(code(Error::Ended(CloseReason::ResumeRefused)), of(255));
         assert_eq!(code(Error::Local { what: "x", source: io::Error::other("y") }), of(255));
     }

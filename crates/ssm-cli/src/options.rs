@@ -3,7 +3,7 @@
 use std::env;
 use std::time::Duration;
 
-use ssm_resolve::Target;
+use ssm_resolve::SessionTarget;
 use ssm_session::{ChannelConfig, Config, Endpoint, Pacing, Session, StartSession};
 
 use crate::args::{ChannelArgs, ConnectionArgs, PacingArg};
@@ -77,7 +77,7 @@ async fn api(_: &ConnectionArgs, command: &'static str) -> Result<Control, Error
 /// The target as the user wrote it; with `--attach` there may be none, and it does not matter.
 pub(crate) fn target(text: Option<&str>) -> Result<String, Error> {
     match text {
-        Some(text) => Ok(text.parse::<Target>()?.as_str().into()),
+        Some(text) => Ok(text.parse::<SessionTarget>()?.as_str().into()),
         None => Ok(String::new()),
     }
 }

@@ -1,21 +1,20 @@
-//! [`ParseTargetError`], and how hostile text is shown in it.
+//! [`ParseTargetError`]: why a text is no target.
 
 use crate::MAX_TARGET_LEN;
 
 /// Why a text is no target. Every message ends with the forms that are accepted.
 ///
-/// The text is kept as printable ASCII of bounded length, so a message can be shown on a terminal
-/// whatever the text was.
+/// The text is kept cut to a bounded length, with what cannot be seen escaped, so a message can be shown on a terminal whatever
+/// the text was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ParseTargetError {
     /// There is no text at all.
     #[error("the target is empty; {FORMS}")]
     Empty,
-    /// The service takes at most [`MAX_TARGET_LEN`] characters.
-    #[error("target '{shown}' has {len} bytes, more than the {MAX_TARGET_LEN} a target can have; {FORMS}")]
+    /// A target has at most [`MAX_TARGET_LEN`] characters.
+    #[error("target '{shown}' has more than the {MAX_TARGET_LEN} characters a target can have; {FORMS}")]
     TooLong {
-        /// Length of the text in bytes.
-        len: usize,
         /// The start of it.
         shown: String,
     },
@@ -25,7 +24,7 @@ pub enum ParseTargetError {
         /// The text.
         shown: String,
     },
-    /// The text has a control character, or one that is not ASCII. No target has either.
+    /// The text has a character that cannot be seen. No target needs one.
     #[error("target '{shown}' has the character U+{:04X} at position {position}; {FORMS}", u32::from(*.character))]
     Character {
         /// The first such character.
@@ -36,54 +35,61 @@ pub enum ParseTargetError {
         shown: String,
     },
     /// It starts like an instance id and is none.
-    #[error("'{shown}' is not an instance id: at least 8 hexadecimal digits must follow i- or mi-; {FORMS}")]
+    #[error(
+        "'{shown}' is not an instance id: at least 8 hexadecimal digits must follow i- or mi- \
+         (for a machine of that name: tag:Name={shown}); {FORMS}"
+    )]
     InstanceId {
         /// The text.
         shown: String,
     },
-    /// It starts with `ecs:` and does not name a cluster, a task and a container.
+    /// It starts with `arn:` and names neither an instance nor an ECS task.
+    #[error("'{shown}' is not the ARN of an instance, a managed instance or an ECS task; {FORMS}")]
+    Arn {
+        /// The text.
+        shown: String,
+    },
+    /// It starts with `ecs:` and does not name a container.
     #[error("'{shown}' does not name a container; {FORMS}")]
     Ecs {
         /// The text.
         shown: String,
     },
-    /// It may be a name, a tag or an address, which something would have to look up.
-    #[error("cannot tell which instance '{shown}' is: lookup by name or tag is not built in; {FORMS}")]
+    /// There is no tag key, or no value where one must be.
+    #[error("'{shown}' has no tag key, or no value; {FORMS}")]
+    Tag {
+        /// The text.
+        shown: String,
+    },
+    /// EC2's tags have keys of at most 128 characters and values of at most 256.
+    #[error("tag '{shown}' is longer than any tag of EC2: 128 characters for the key, 256 for the value")]
+    TagTooLong {
+        /// The start of it.
+        shown: String,
+    },
+    /// It stands in brackets and is no IPv6 address.
+    #[error("'{shown}' is not an IPv6 address in brackets; {FORMS}")]
+    Address {
+        /// The text.
+        shown: String,
+    },
+    /// A target that something has to look up, where the id itself is needed.
+    #[error("'{shown}' has to be looked up first, and this needs the id itself: {ID_FORMS}")]
     LookupNeeded {
         /// The text.
         shown: String,
     },
 }
 
-/// Makes any text fit to be shown: the start of it, with what is not printable ASCII escaped.
-pub(crate) fn visible(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN_CHARS).flat_map(char::escape_default).collect();
-    if text.chars().nth(SHOWN_CHARS).is_some() {
-        shown.push_str("...");
-    }
-    shown
-}
+const FORMS: &str = "give an instance id (i-0123456789abcdef0, mi-0123456789abcdef0), tag:KEY=VALUE, asg:GROUP, \
+                     an IP address, a name, or ecs:CLUSTER_TASKID_RUNTIMEID for a container";
 
-const SHOWN_CHARS: usize = 48;
-
-const FORMS: &str = "give the instance id: i-0123456789abcdef0, mi-0123456789abcdef0, \
-                     or ecs:CLUSTER_TASKID_RUNTIMEID for a container";
+const ID_FORMS: &str =
+    "i-0123456789abcdef0, mi-0123456789abcdef0, or ecs:CLUSTER_TASKID_RUNTIMEID for a container";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn escapes_are_made_visible() {
-        assert_eq!(visible("a\x1b[31m\n"), "a\\u{1b}[31m\\n");
-        assert_eq!(visible("\u{202e}é"), "\\u{202e}\\u{e9}");
-    }
-
-    #[test]
-    fn long_text_is_cut() {
-        let shown = visible(&"x".repeat(10_000));
-        assert_eq!(shown, "x".repeat(48) + "...");
-    }
 
     #[test]
     fn the_position_of_a_bad_character_is_named() {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::error::visible;
+use crate::text::visible;
 use crate::{MAX_TARGET_LEN, ParseTargetError};
 
 /// The id of an EC2 instance (`i-`) or of another managed machine (`mi-`), followed by at least 8
@@ -31,7 +31,7 @@ impl FromStr for InstanceId {
             return Err(ParseTargetError::InstanceId { shown: visible(text) });
         }
         if text.len() > MAX_TARGET_LEN {
-            return Err(ParseTargetError::TooLong { len: text.len(), shown: visible(text) });
+            return Err(ParseTargetError::TooLong { shown: visible(text) });
         }
         Ok(Self(text.into()))
     }
@@ -93,6 +93,6 @@ mod tests {
         let longest = format!("i-{}", "0".repeat(398));
         assert!(longest.parse::<InstanceId>().is_ok());
         let error = (longest + "0").parse::<InstanceId>().unwrap_err();
-        assert!(matches!(error, ParseTargetError::TooLong { len: 401, .. }), "{error:?}");
+        assert!(matches!(error, ParseTargetError::TooLong { .. }), "{error:?}");
     }
 }
