@@ -17,7 +17,7 @@ const PIPE_LEN: usize = 64 * 1024;
 pub(crate) fn pipe() -> (TunnelStream, PipeEnd) {
     let (near, far) = tokio::io::duplex(PIPE_LEN);
     let ends = Arc::<Ends>::default();
-    (TunnelStream { pipe: near, ends: Arc::clone(&ends) }, PipeEnd { pipe: far, ends })
+    (TunnelStream { pipe: near, ends: Arc::clone(&ends), is_shut_down: false }, PipeEnd { pipe: far, ends })
 }
 
 /// One connection to the destination of a [`Tunnel`](crate::Tunnel), as a socket would be: bytes both ways, of which up to 64 KiB each way
@@ -36,6 +36,7 @@ pub(crate) fn pipe() -> (TunnelStream, PipeEnd) {
 pub struct TunnelStream {
     pipe: DuplexStream,
     ends: Arc<Ends>,
+    is_shut_down: bool,
 }
 
 /// The end of the task that carries the connection.
@@ -82,9 +83,10 @@ impl AsyncRead for TunnelStream {
 }
 
 impl TunnelStream {
-    /// A pipe only breaks because its other end is gone; why is more telling.
+    /// A pipe that was not shut down only breaks because its other end is gone; why is more telling.
     fn explain<T>(&self, written: io::Result<T>) -> io::Result<T> {
-        written.map_err(|error| self.ends.error().unwrap_or(error))
+        let why = |error| if self.is_shut_down { error } else { self.ends.error().unwrap_or(error) };
+        written.map_err(why)
     }
 }
 
@@ -112,6 +114,7 @@ impl AsyncWrite for TunnelStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.is_shut_down = true;
         Pin::new(&mut self.pipe).poll_shutdown(cx)
     }
 }
@@ -218,6 +221,15 @@ mod tests {
         drop(carrier);
         assert_eq!(user.write(b"x").await.unwrap_err().kind(), ErrorKind::ConnectionAborted);
         assert_eq!(read_all(&mut user).await.unwrap_err().kind(), ErrorKind::ConnectionAborted);
+    }
+
+    #[tokio::test]
+    async fn writing_after_a_shutdown_is_the_writers_own_fault() {
+        let (mut user, _carrier) = pipe();
+        user.shutdown().await.unwrap();
+        let error = user.write(b"x").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+        assert!(error.get_ref().is_none_or(|cause| !cause.is::<TunnelError>()), "{error}");
     }
 
     #[tokio::test]
