@@ -24,6 +24,7 @@ use crate::error::Error;
 use crate::output;
 use crate::places;
 use crate::process::Signals;
+use crate::registry;
 
 /// The flag of the second process.
 pub(crate) const DETACHED: &str = "--detached";
@@ -172,7 +173,8 @@ impl Launched {
 /// Makes the log of a tunnel, for this user alone, and removes those of tunnels that were over long ago.
 fn log(id: &str) -> io::Result<Log> {
     let folder = places::state_folder()?;
-    remove_old(&folder, LOG_KEPT)?;
+    let running = registry::peers()?;
+    remove_old(&folder, LOG_KEPT, |id| running.iter().any(|peer| peer.id == id))?;
     let path = folder.join(format!("{id}{LOG_SUFFIX}"));
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
     file.set_len(0)?;
@@ -180,19 +182,40 @@ fn log(id: &str) -> io::Result<Log> {
     Ok(Log { file, path, kept: false })
 }
 
-fn remove_old(folder: &Path, kept: Duration) -> io::Result<()> {
-    let running = crate::registry::peers()?;
+fn remove_old(folder: &Path, kept: Duration, is_running: impl Fn(&str) -> bool) -> io::Result<()> {
     for entry in fs::read_dir(folder)?.flatten() {
         let path = entry.path();
         let id = path.file_name().and_then(|name| name.to_str()?.strip_suffix(LOG_SUFFIX));
         let age = entry.metadata().and_then(|log| log.modified()).ok().and_then(|time| time.elapsed().ok());
         if let (Some(id), Some(age)) = (id, age)
             && age >= kept
-            && !running.iter().any(|peer| peer.id == id)
+            && !is_running(id)
         {
             // Another process may have removed it in this moment.
             let _ = fs::remove_file(&path);
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn old_logs_of_tunnels_that_are_over_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, age) in [("1.log", 20), ("2.log", 20), ("3.log", 1), ("other", 20)] {
+            let file = File::create(folder.path().join(name)).unwrap();
+            let day = Duration::from_secs(24 * 3600);
+            file.set_modified(SystemTime::now() - day * age).unwrap();
+        }
+        remove_old(folder.path(), LOG_KEPT, |id| id == "2").unwrap();
+        let left = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut left: Vec<_> = left.map(|name| name.into_string().unwrap()).collect();
+        left.sort();
+        assert_eq!(left, ["2.log", "3.log", "other"]);
+    }
 }

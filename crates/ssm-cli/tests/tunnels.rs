@@ -235,6 +235,23 @@ fn a_folder_that_may_be_a_trap_is_not_used() {
 }
 
 #[test]
+fn without_a_runtime_folder_there_is_one_among_the_temporary_files() {
+    let (served, places) = (Served::start(), Places::new());
+    let spec = format!("0:{}", echo());
+    let apply = |command: &mut Command| -> Outcome {
+        places.apply(command).env_remove("XDG_RUNTIME_DIR").env("TMPDIR", places.folder.path());
+        Program::start(command).wait()
+    };
+    let outcome = apply(&mut served.ssm(&["forward", &served.target, "-L", &spec, "--background"]));
+    assert_eq!(outcome.status.code(), Some(0), "{}", outcome.stderr);
+    let folder = places.folder.path().join(format!("ssm-{}", rustix::process::getuid().as_raw()));
+    assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+    assert!(folder.join(format!("{}.sock", id_of(&outcome))).exists());
+    let outcome = apply(&mut common::ssm(&["tunnels", "stop", "--all"]));
+    assert!(outcome.stderr.contains("has ended"), "{}", outcome.stderr);
+}
+
+#[test]
 fn the_flag_of_the_second_process_is_not_for_users() {
     let places = Places::new();
     let outcome = places.ssm(&["forward", NOBODY, "-L", "0:80", "--background", "--detached"]);

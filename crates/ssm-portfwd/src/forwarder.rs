@@ -19,12 +19,13 @@ use crate::{ForwardError, ListenAddr, Notice};
 /// Connections taken in a turn.
 const ACCEPT_BUDGET: usize = 16;
 
-/// Local addresses whose connections lead to one destination.
+/// Local addresses whose connections are carried: to [one destination](Self::run_lanes), or to where
+/// [each client](Self::run_proxy) wants to go.
 #[derive(Debug)]
 pub struct Forwarder {
-    bound: Bound,
-    listen: ListenAddr,
-    numbers: ConnectionNumbers,
+    pub(crate) bound: Bound,
+    pub(crate) listen: ListenAddr,
+    pub(crate) numbers: ConnectionNumbers,
 }
 
 /// Numbers connections, from 1, over all forwards that share it.

@@ -1,7 +1,6 @@
 //! Port forwarding over Session Manager: local connections carried by a session to a TCP destination.
 //!
-//! - [`Forwarder`] listens locally, as `ssh -L` does.
-//! - [`Proxy`] listens as a SOCKS5 and HTTP CONNECT proxy, as `ssh -D` does.
+//! - [`Forwarder`] listens locally, as `ssh -L` does, or as a SOCKS5 and HTTP CONNECT proxy, as `ssh -D` does.
 //! - [`Tunnel`] opens connections for a program that wants no local port: each is an `AsyncRead + AsyncWrite`.
 //!   With the feature `tower`, `Connector` gives them to hyper and other HTTP clients.
 //! - [`stream`] carries one pair of streams, as an ssh `ProxyCommand` does.
@@ -52,7 +51,7 @@ pub use lanes::{Lanes, StartLimiter};
 pub use listener::LocalAddr;
 pub use notice::Notice;
 pub use pipe::TunnelStream;
-pub use proxy::{Proxy, ProxyConfig};
+pub use proxy::ProxyConfig;
 pub use spec::{Destination, ForwardSpec, ListenAddr};
 pub use traffic::Traffic;
 pub use tunnel::{Tunnel, TunnelError};

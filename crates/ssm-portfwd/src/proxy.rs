@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -14,13 +13,13 @@ use ssm_session::ControlPlane;
 use tokio::time::Sleep;
 
 use crate::connection::{Incoming, LocalEnd};
-use crate::forwarder::ConnectionNumbers;
+use crate::forwarder::{ConnectionNumbers, Forwarder};
 use crate::lane::{Config, now};
 use crate::lanes::{Ended, LaneSet, Lanes, StartLimiter};
-use crate::listener::{Bound, Listener, LocalAddr};
+use crate::listener::Listener;
 use crate::negotiate::{NegotiateError, Request, negotiate};
 use crate::ready::{ReadyList, ReadyWaker};
-use crate::{Destination, ForwardError, ListenAddr, Notice, TunnelError};
+use crate::{Destination, ForwardError, Notice, TunnelError};
 
 /// How long a client may take to say where it wants to go.
 const NEGOTIATE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,7 +30,7 @@ const NEGOTIATIONS_MAX: usize = 256;
 /// Clients taken in a turn.
 const ACCEPT_BUDGET: usize = 16;
 
-/// Where the sessions of a [`Proxy`] come from, and how many there may be.
+/// Where the sessions of a [proxy](Forwarder::run_proxy) come from, and how many there may be.
 #[derive(Debug, Clone)]
 pub struct ProxyConfig {
     /// The node through which destinations are reached.
@@ -65,42 +64,14 @@ impl ProxyConfig {
     }
 }
 
-/// A local port or UNIX socket that is a SOCKS5 and HTTP CONNECT proxy into the network of a node, as `ssh -D` has it.
-#[derive(Debug)]
-pub struct Proxy {
-    bound: Bound,
-    listen: ListenAddr,
-    numbers: ConnectionNumbers,
-}
-
-impl Proxy {
-    /// Takes the addresses of `listen`.
-    ///
-    /// # Errors
-    ///
-    /// When one is in use or not an address of this machine.
-    pub fn bind(listen: &ListenAddr) -> Result<Self, ForwardError> {
-        Ok(Self { bound: Bound::new(listen)?, listen: listen.clone(), numbers: ConnectionNumbers::default() })
-    }
-
-    /// Numbers connections together with other forwards.
-    #[must_use]
-    pub fn numbered_by(mut self, numbers: &ConnectionNumbers) -> Self {
-        self.numbers = numbers.clone();
-        self
-    }
-
-    /// The TCP addresses, with the port the system chose where 0 was asked for; none for a UNIX socket.
-    pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.bound.addresses().iter().filter_map(LocalAddr::tcp).collect()
-    }
-
-    /// Serves until `shutdown` is ready, and then ends all sessions.
+impl Forwarder {
+    /// Serves SOCKS5 and HTTP CONNECT, as `ssh -D` does, with sessions for each destination that a client names. When `shutdown` is
+    /// ready the sessions are ended. `notice` is called from this future and must not block.
     ///
     /// # Errors
     ///
     /// When the addresses cannot be listened on.
-    pub async fn run<C: ControlPlane>(
+    pub async fn run_proxy<C: ControlPlane>(
         self,
         control: Arc<C>,
         config: ProxyConfig,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ssm_loopback::Loopback;
-use ssm_portfwd::{Config, ForwardError, ListenAddr, Notice, Proxy, ProxyConfig, StartLimiter};
+use ssm_portfwd::{Config, ForwardError, Forwarder, ListenAddr, Notice, ProxyConfig, StartLimiter};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, oneshot};
@@ -228,7 +228,7 @@ impl Proxied {
     ) -> Self {
         let calls = Arc::<Calls>::default();
         let control = Counting { inner: loopback.control(), calls: Arc::clone(&calls) };
-        let proxy = Proxy::bind(listen).unwrap();
+        let proxy = Forwarder::bind(listen).unwrap();
         let addr = proxy.local_addrs().first().copied();
         let (notices, received) = mpsc::unbounded_channel();
         let (shutdown, ending) = oneshot::channel::<()>();
@@ -237,7 +237,8 @@ impl Proxied {
         change(&mut config);
         let notice = move |notice| drop(notices.send(notice));
         let ending = async move { drop(ending.await) };
-        let task = tokio::spawn(proxy.run(Arc::new(control), config, Config::default(), notice, ending));
+        let task =
+            tokio::spawn(proxy.run_proxy(Arc::new(control), config, Config::default(), notice, ending));
         let mut proxy = Self { addr, calls, notices: received, shutdown, task };
         proxy.until(|notice| matches!(notice, Notice::Listening(_))).await;
         proxy

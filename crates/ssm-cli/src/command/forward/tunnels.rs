@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ssm_portfwd::{
-    Config, ConnectionNumbers, Destination, ForwardError, Forwarder, Lanes, ListenAddr, Notice, Proxy,
-    ProxyConfig, StartLimiter,
+    Config, ConnectionNumbers, Destination, ForwardError, Forwarder, Lanes, ListenAddr, Notice, ProxyConfig,
+    StartLimiter,
 };
 use ssm_session::CloseReason;
 use tokio::sync::watch;
@@ -36,7 +36,7 @@ pub(super) struct Tunnels<'a> {
 /// Local addresses that are taken.
 pub(super) enum Entrance {
     Forward(Forwarder, Destination),
-    Proxy(Proxy),
+    Proxy(Forwarder),
 }
 
 /// What became of starting a forward.
@@ -80,10 +80,10 @@ impl<'a> Tunnels<'a> {
     /// failure, and this way it costs nothing. Those that cannot be taken are told of, unless all are needed or none is left.
     pub(super) fn bind(&self) -> Result<Vec<(usize, Entrance)>, Error> {
         let ports = self.args.specs.iter().map(|spec| {
-            let forwarder = bind(&spec.listen, Forwarder::bind);
+            let forwarder = bind(&spec.listen);
             forwarder.map(|forwarder| Entrance::Forward(forwarder, spec.destination.clone()))
         });
-        let proxies = self.args.proxies.iter().map(|listen| bind(listen, Proxy::bind).map(Entrance::Proxy));
+        let proxies = self.args.proxies.iter().map(|listen| bind(listen).map(Entrance::Proxy));
         let mut entrances = Vec::new();
         let mut failed = None;
         for (index, entrance) in ports.chain(proxies).enumerate() {
@@ -158,7 +158,7 @@ impl<'a> Tunnels<'a> {
         Ok(Started::Runs)
     }
 
-    fn start_proxy(&mut self, index: usize, proxy: Proxy, control: Arc<Control>) {
+    fn start_proxy(&mut self, index: usize, proxy: Forwarder, control: Arc<Control>) {
         let mut config = ProxyConfig::new(self.target.clone());
         config.reason.clone_from(&self.args.connection.reason);
         config.session = options::port_config(&self.args.channel);
@@ -172,7 +172,7 @@ impl<'a> Tunnels<'a> {
         }
         let (notice, shutdown) = (self.notice(index), self.shutdown());
         let proxy = proxy.numbered_by(&self.numbers);
-        let run = proxy.run(control, config, self.config.clone(), notice, shutdown);
+        let run = proxy.run_proxy(control, config, self.config.clone(), notice, shutdown);
         self.tasks.spawn(async move { (index, run.await.map(|()| CloseReason::Terminated)) });
     }
 
@@ -236,14 +236,11 @@ impl<'a> Tunnels<'a> {
     }
 }
 
-fn bind<T>(
-    listen: &ListenAddr,
-    bind: impl Fn(&ListenAddr) -> Result<T, ForwardError>,
-) -> Result<T, ForwardError> {
+fn bind(listen: &ListenAddr) -> Result<Forwarder, ForwardError> {
     if !listen.is_loopback() {
         say(format_args!(
             "{listen} is open to other machines, and what connects there is not asked who it is"
         ));
     }
-    bind(listen)
+    Forwarder::bind(listen)
 }
