@@ -13,19 +13,24 @@ use crate::process::{Failure, cargo, command, retry, run as run_command, stdout}
 use crate::workspace::Workspace;
 
 const AWSCLI: &str = "1.46.3";
+const MOTO: &str = "5.2.5";
 const CARGO_DENY: &str = "0.20.2";
 const NPM_PACKAGES: &[(&str, &str)] = &[("ssm-session", "1.0.6"), ("ws", "8.18.3")];
 
 /// Where the tests find what was installed.
 pub(crate) struct Tools {
     aws: PathBuf,
+    moto: PathBuf,
     node_modules: PathBuf,
 }
 
 impl Tools {
     /// Adds the variables of docs/testing.md.
     pub(crate) fn export(&self, command: &mut Command) {
-        command.env("SSM_TEST_AWS", &self.aws).env("SSM_TEST_NODE_MODULES", &self.node_modules);
+        command
+            .env("SSM_TEST_AWS", &self.aws)
+            .env("SSM_TEST_MOTO", &self.moto)
+            .env("SSM_TEST_NODE_MODULES", &self.node_modules);
     }
 }
 
@@ -40,7 +45,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Tools, Failure> {
         retry(cargo(directory).args(["fetch", "--locked"]))?;
     }
     cargo_deny(workspace)?;
-    Ok(Tools { aws: awscli(workspace)?, node_modules: npm_packages(workspace)? })
+    let (aws, moto) = python_programs(workspace)?;
+    Ok(Tools { aws, moto, node_modules: npm_packages(workspace)? })
 }
 
 /// The path of a cargo-deny of the pinned version, installed on first use.
@@ -217,22 +223,25 @@ impl Drop for NoServices {
     }
 }
 
-/// The AWS CLI in a virtual environment of its own; returns its `aws`.
-fn awscli(workspace: &Workspace) -> Result<PathBuf, Failure> {
+/// The AWS CLI and moto in a virtual environment of their own; returns `aws` and `moto_server`.
+fn python_programs(workspace: &Workspace) -> Result<(PathBuf, PathBuf), Failure> {
     let venv = workspace.setup_dir().join("venv");
-    let aws = venv.join("bin/aws");
-    let installed = command(&aws, &workspace.root).arg("--version").output();
-    let expected = format!("aws-cli/{AWSCLI} ");
-    if installed.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).starts_with(&expected)) {
-        return Ok(aws);
+    let (aws, moto) = (venv.join("bin/aws"), venv.join("bin/moto_server"));
+    let expected = format!("awscli-{AWSCLI} moto-{MOTO}");
+    // Written last: an installation that was cut short is made anew.
+    let stamp = venv.join("installed");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == expected) {
+        return Ok((aws, moto));
     }
     retry(command("python3", &workspace.root).args(["-m", "venv", "--clear"]).arg(&venv))?;
     let mut pip = command(venv.join("bin/python"), &workspace.root);
-    retry(
-        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-            .arg(format!("awscli=={AWSCLI}")),
-    )?;
-    Ok(aws)
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    pip.arg(format!("awscli=={AWSCLI}")).arg(format!("moto[ec2,ssm]=={MOTO}"));
+    // What moto's server needs; its extra of that name brings a hundred megabytes for services that no test uses.
+    retry(pip.args(["flask", "flask-cors"]))?;
+    fs::write(&stamp, expected)
+        .map_err(|error| Failure::new(format!("cannot write {}: {error}", stamp.display())))?;
+    Ok((aws, moto))
 }
 
 /// The JavaScript client and its WebSocket library; returns the `node_modules` they are in.

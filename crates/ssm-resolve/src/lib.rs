@@ -13,7 +13,8 @@
 //! | [`ComputerName`] | what managed nodes call themselves |
 //!
 //! [`Chain::standard`] has the default order; any other, with steps of your own, is built with [`Chain::then`] and
-//! [`Chain::alongside`]. The steps that look into an account do so through an [`Inventory`]. [`Cache`] remembers results between runs.
+//! [`Chain::alongside`]. The steps that look into an account do so through an [`Inventory`]: `AwsInventory` (feature `aws`), or one of
+//! your own. [`Cache`] remembers results between runs.
 //!
 //! ```
 //! use std::borrow::Cow;
@@ -56,6 +57,8 @@
 
 mod answer;
 mod arn;
+#[cfg(feature = "aws")]
+mod aws;
 mod cache;
 mod cache_file;
 mod chain;
@@ -75,6 +78,8 @@ mod text;
 
 pub use answer::{Answer, LookupError, LookupErrorKind, Match, Matches, More};
 pub use arn::{Arn, ArnResource};
+#[cfg(feature = "aws")]
+pub use aws::AwsInventory;
 pub use cache::{Cache, MAX_CACHE_ENTRIES};
 pub use cache_file::{CacheFile, MAX_CACHE_FILE_LEN};
 pub use chain::{Chain, Several};
