@@ -44,7 +44,8 @@ fn ctrl_c_interrupts_a_running_program() {
 fn the_keys_of_job_control_reach_the_far_side() {
     let loopback = Loopback::start();
     let tmux = remote(&loopback);
-    tmux.line("echo be''gun; sleep 1000");
+    // One process speaks and waits: the key would be lost on a shell that is about to start another.
+    tmux.line("sh -c \"echo be''gun; read line\"");
     tmux.until_line("begun");
     tmux.key("C-z");
     tmux.until("the stopped job", |screen| screen.contains("Stopped"));
