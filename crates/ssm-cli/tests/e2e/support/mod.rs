@@ -165,7 +165,7 @@ pub(crate) fn clean(program: impl AsRef<Path>, home: &Path) -> Command {
     let mut command = Command::new(program.as_ref());
     for (name, _) in std::env::vars_os() {
         let lower = name.to_string_lossy().to_ascii_lowercase();
-        if lower.starts_with("aws_") || lower.ends_with("_proxy") {
+        if lower.starts_with("aws_") || lower.starts_with("xdg_") || lower.ends_with("_proxy") {
             command.env_remove(name);
         }
     }
