@@ -22,6 +22,7 @@ use crate::recv_queue::{RecvQueue, Verdict};
 use crate::rtt::Rtt;
 use crate::send_queue::{SendQueue, Sent};
 use crate::size::{KnownSizes, SizeDiscovery};
+use crate::spread::Spread;
 use crate::timer::{Timer, TimerTable};
 use crate::version;
 use crate::window::{Sample, Window};
@@ -101,6 +102,7 @@ pub struct Channel {
     rtt: Rtt,
     window: Window,
     pacer: Option<Pacer>,
+    spread: Spread,
     size: SizeDiscovery,
     /// Nothing is sent before this message is acknowledged.
     barrier: Option<i64>,
@@ -215,6 +217,7 @@ impl Channel {
                 config.window_max.saturating_sub(config.window_reserve),
             ),
             pacer: config.pacing.map(Pacer::new),
+            spread: Spread::default(),
             size: SizeDiscovery::new(config.payload_len, config.payload_len, KnownSizes::default()),
             barrier: None,
             paused: false,
@@ -830,7 +833,7 @@ impl Channel {
             (true, Role::Client) => self.pause_probe.filter(|at| *at > now),
             (true, Role::Agent) => return None,
         };
-        if let Some(until) = paced.max(paused) {
+        if let Some(until) = paced.max(paused).max(self.spread.next(now)) {
             self.held_until = Some(until);
             return None;
         }
@@ -842,6 +845,7 @@ impl Channel {
         if let Some(pacer) = &mut self.pacer {
             pacer.sent(now);
         }
+        self.spread.sent(now, outgoing.wire.len(), self.window.size(), self.window.rtt());
         if self.paused {
             self.pause_probe = Some(now + PAUSE_PROBE);
         }

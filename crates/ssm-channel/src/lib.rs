@@ -69,6 +69,7 @@ mod recv_queue;
 mod rtt;
 mod send_queue;
 mod size;
+mod spread;
 mod stats;
 mod timer;
 mod version;

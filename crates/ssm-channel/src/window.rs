@@ -83,6 +83,11 @@ impl Window {
         self.size
     }
 
+    /// The smallest round-trip time of this connection, once it is known.
+    pub(crate) fn rtt(&self) -> Option<Duration> {
+        self.rtt
+    }
+
     /// Bytes acknowledged so far: kept with each message that is sent, and given back with its acknowledgement.
     pub(crate) fn delivered(&self) -> u64 {
         self.delivered

@@ -90,9 +90,11 @@ fn few_messages_wait_behind_a_probe() {
     bulk(&mut pair, 1);
     pair.settle();
     let mut sent = 0;
+    // Ten milliseconds are enough for the next of a window to have its turn, and too few for a verdict.
     while pair.client.channel.can_send() {
         pair.output(Role::Client, &[1; 1024]);
         sent += 1;
+        pair.run_for(Duration::from_millis(10));
     }
     assert_eq!(sent, 12, "and four places are not for bulk data");
     pair.settle();
