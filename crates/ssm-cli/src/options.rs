@@ -1,10 +1,11 @@
 //! What the user's options mean: which session, through which account, over which channel.
 
 use std::env;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use ssm_resolve::SessionTarget;
-use ssm_session::{ChannelConfig, Config, Endpoint, Pacing, Session, StartSession};
+use ssm_session::{ChannelConfig, Config, Endpoint, KnownSizes, Pacing, Session, StartSession};
 
 use crate::args::{ChannelArgs, ConnectionArgs, PacingArg};
 use crate::control::Control;
@@ -87,6 +88,7 @@ pub(crate) fn port_config(args: &ChannelArgs) -> Config {
     let mut channel = ChannelConfig::client();
     // Port sessions begin with a handshake.
     channel.assume_ready = None;
+    channel.known_sizes = known_sizes();
     if let Some(size) = args.payload_size {
         channel.payload_len = size.into();
         channel.payload_max = size.into();
@@ -99,6 +101,12 @@ pub(crate) fn port_config(args: &ChannelArgs) -> Config {
         None => {}
     }
     Config { channel, ..Config::default() }
+}
+
+/// What all port sessions of this process find out about payload sizes.
+fn known_sizes() -> KnownSizes {
+    static KNOWN: OnceLock<KnownSizes> = OnceLock::new();
+    KNOWN.get_or_init(KnownSizes::default).clone()
 }
 
 /// The channel of a terminal.
