@@ -8,6 +8,9 @@
 mod duration;
 
 use std::ffi::OsString;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -16,6 +19,12 @@ use ssm_portfwd::{Destination, ForwardSpec, ListenAddr};
 pub(crate) use self::duration::{DurationArg, LimitArg};
 #[cfg(feature = "metrics")]
 use crate::metrics::MetricsAddr;
+
+/// How many sessions a destination can have.
+pub(crate) const LANES: RangeInclusive<i64> = 1..=64;
+
+/// What a data message can carry, in bytes.
+pub(crate) const PAYLOAD_SIZES: RangeInclusive<i64> = 1024..=32_768;
 
 /// Shells, tunnels and ssh to private machines through AWS Session Manager.
 #[derive(Debug, Parser)]
@@ -27,6 +36,9 @@ pub(crate) struct Args {
     /// Say nothing on stderr but why a command failed
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
+    /// Configuration, in place of config.toml in the usual folder or of SSM_CONFIG
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -36,6 +48,7 @@ pub(crate) enum Command {
     Shell(ShellArgs),
     Forward(ForwardArgs),
     Tunnels(TunnelsArgs),
+    Config(ConfigArgs),
     Proxy(ProxyArgs),
     Plugin(PluginArgs),
     Loopback(LoopbackArgs),
@@ -47,7 +60,7 @@ pub(crate) enum Command {
 /// Works with pipes as well: what stdin holds is typed, what the machine prints goes to stdout.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ShellArgs {
-    /// Instance id (i-..., mi-...) or container (ecs:CLUSTER_TASKID_RUNTIMEID)
+    /// Instance id (i-..., mi-...), container (ecs:CLUSTER_TASKID_RUNTIMEID), or alias of the configuration
     #[arg(required_unless_present = "attach")]
     pub(crate) target: Option<String>,
     /// Session document, in place of the account's default shell
@@ -64,9 +77,8 @@ pub(crate) struct ShellArgs {
 ///
 /// Ctrl-C ends it, with exit code 0. A session that the service ends is replaced when the next connection needs it.
 #[derive(Debug, ClapArgs)]
-#[command(group = clap::ArgGroup::new("forwards").args(["specs", "proxies", "stdio"]).required(true).multiple(true))]
 pub(crate) struct ForwardArgs {
-    /// Instance id (i-..., mi-...) or container (ecs:CLUSTER_TASKID_RUNTIMEID)
+    /// Instance id (i-..., mi-...), container (ecs:CLUSTER_TASKID_RUNTIMEID), or alias of the configuration
     #[arg(required_unless_present = "attach")]
     pub(crate) target: Option<String>,
     /// Where to listen and where to lead, as in ssh: [bind:]port:host:hostport; port:hostport or port for the machine itself
@@ -92,9 +104,9 @@ pub(crate) struct ForwardArgs {
     /// Carry stdin and stdout to a host, or to a port of the machine itself
     #[arg(short = 'W', value_name = "HOST:PORT", conflicts_with_all = ["specs", "proxies", "json", "command", "lanes", "start_rate", "background", "wait"])]
     pub(crate) stdio: Option<Destination>,
-    /// Most sessions for one destination; another one is opened when all have a connection
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub(crate) lanes: u16,
+    /// Most sessions for one destination; another one is opened when all have a connection [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(LANES))]
+    pub(crate) lanes: Option<u16>,
     /// End all forwards when one of them cannot be set up, in place of carrying on with the others
     #[arg(long)]
     pub(crate) exit_on_forward_failure: bool,
@@ -139,6 +151,11 @@ impl ForwardArgs {
         self.background || self.wait.is_some()
     }
 
+    /// Most sessions for one destination.
+    pub(crate) fn lanes(&self) -> u16 {
+        self.lanes.unwrap_or(1)
+    }
+
     /// Whether one that cannot be set up ends them all.
     pub(crate) fn all_are_needed(&self) -> bool {
         self.exit_on_forward_failure || !self.command.is_empty() || self.wait.is_some()
@@ -174,12 +191,41 @@ pub(crate) struct StopArgs {
     pub(crate) all: bool,
 }
 
+/// Show what is configured, and who says so
+///
+/// A flag goes before a variable, a variable before an alias, an alias before [defaults], and those before what AWS's own
+/// configuration and variables say.
+#[derive(Debug, ClapArgs)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct ConfigArgs {
+    /// Alias or target to show what holds for it
+    pub(crate) target: Option<String>,
+    /// Write it to stdout as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// As for ssm forward
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(LANES))]
+    pub(crate) lanes: Option<u16>,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+    #[command(flatten)]
+    pub(crate) channel: ChannelArgs,
+    #[command(subcommand)]
+    pub(crate) command: Option<ConfigCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Say where the configuration is, or would be
+    Path,
+}
+
 /// Carry ssh: for `ProxyCommand ssm proxy %h %p`
 ///
 /// stdin goes to the port, what comes back goes to stdout, byte for byte.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ProxyArgs {
-    /// [USER@]TARGET or TARGET:PORT, where TARGET is an instance id or a container
+    /// [USER@]TARGET or TARGET:PORT, where TARGET is an instance id, a container or an alias
     #[arg(required_unless_present = "attach")]
     pub(crate) target: Option<String>,
     /// Port on the machine [default: 22]
@@ -246,7 +292,7 @@ pub(crate) struct ConnectionArgs {
 #[derive(Debug, Clone, Default, ClapArgs)]
 pub(crate) struct ChannelArgs {
     /// Bytes in a data message, 1024 to 32768; every agent and gateway takes 1024
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1024..=32768))]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(PAYLOAD_SIZES))]
     pub(crate) payload_size: Option<u16>,
     /// Data messages a second, or off; the service cuts who sends more than about 1000 [default: 900]
     #[arg(long, value_name = "MESSAGES|off")]
@@ -269,8 +315,8 @@ pub(crate) enum AgentProfile {
     Aws,
 }
 
-impl std::fmt::Display for AgentProfile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for AgentProfile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Fast => "fast",
             Self::Aws => "aws",
@@ -311,6 +357,15 @@ impl FromStr for PacingArg {
             ("off", _) => Ok(Self::Off),
             (_, Ok(rate @ 1..=1_000_000)) => Ok(Self::PerSecond(rate)),
             _ => Err("pacing is a number of messages a second from 1 to 1000000, or off"),
+        }
+    }
+}
+
+impl fmt::Display for PacingArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PerSecond(rate) => rate.fmt(f),
+            Self::Off => f.write_str("off"),
         }
     }
 }
@@ -365,7 +420,6 @@ mod tests {
 
     #[test]
     fn a_forward_leads_somewhere() {
-        assert!(parse("ssm forward i-0123456789abcdef0").is_err());
         for form in ["-D 1080", "-W db:22", "-L /run/s:db:5432", "-L 80 -D 0 --lanes 4 -- psql -p {port}"] {
             assert!(parse(&format!("ssm forward i-0123456789abcdef0 {form}")).is_ok(), "{form}");
         }

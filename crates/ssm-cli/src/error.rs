@@ -12,6 +12,8 @@ use ssm_resolve::ParseTargetError;
 use ssm_session::{CloseReason, SessionError};
 use ssm_shell::ShellError;
 
+use crate::config::ConfigError;
+
 /// Wrong usage.
 const USAGE: u8 = 2;
 
@@ -33,6 +35,9 @@ pub(crate) enum Error {
     /// What was asked for makes no sense.
     #[error("{0}")]
     Usage(String),
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// No such target can exist.
     #[error(transparent)]
     Target(#[from] ParseTargetError),
@@ -93,7 +98,9 @@ impl Error {
     /// The exit code.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Usage(_) | Self::Target(_) | Self::NeedsAws(_) | Self::NeedsDemo(_) => USAGE,
+            Self::Usage(_) | Self::Config(_) | Self::Target(_) | Self::NeedsAws(_) | Self::NeedsDemo(_) => {
+                USAGE
+            }
             Self::Command { source, .. } if source.kind() == io::ErrorKind::NotFound => NOT_FOUND,
             Self::Command { .. } => NOT_RUNNABLE,
             Self::Mismatch(_) | Self::NotStopped(_) => 1,

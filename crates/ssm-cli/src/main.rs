@@ -3,6 +3,7 @@
 mod args;
 mod background;
 mod command;
+mod config;
 mod control;
 mod error;
 mod log;
@@ -25,6 +26,7 @@ use tokio::runtime;
 
 use crate::args::{Args, Command};
 use crate::command::plugin;
+use crate::config::Config;
 use crate::error::Error;
 
 /// What `-v` is for the plugin: 1 or 2.
@@ -59,12 +61,16 @@ fn run(args: Args) -> Result<ExitCode, Error> {
         output::be_quiet();
     }
     log::start(args.verbose);
+    let config_flag = args.config;
+    // For those commands that have a use for it: a mistake in it is no reason not to stop a tunnel.
+    let config = || Config::load(config_flag.as_deref());
     block_on(async {
         match args.command {
-            Command::Shell(args) => command::shell::run(&args).await,
-            Command::Forward(args) => command::forward::run(&args).await,
+            Command::Shell(args) => command::shell::run(args, &config()?).await,
+            Command::Forward(args) => command::forward::run(args, &config()?).await,
             Command::Tunnels(args) => command::tunnels::run(&args).await,
-            Command::Proxy(args) => command::proxy::run(&args).await,
+            Command::Config(args) => command::config::run(&args, config_flag.as_deref()),
+            Command::Proxy(args) => command::proxy::run(args, &config()?).await,
             Command::Plugin(args) => plugin::run(args.args).await,
             Command::Loopback(args) => command::loopback::run(&args).await,
             Command::Demo(args) => command::demo::run(&args).await,

@@ -44,6 +44,12 @@ pub(crate) fn state_folder() -> io::Result<PathBuf> {
     Ok(folder.to_owned())
 }
 
+/// The configuration: `$XDG_CONFIG_HOME/ssm/config.toml`, which is `~/.config/ssm/config.toml` unless set, or the system's own
+/// place. `None` for a user without a home.
+pub(crate) fn config_file() -> Option<PathBuf> {
+    Some(ProjectDirs::from("", "", "ssm")?.config_dir().join("config.toml"))
+}
+
 /// Makes a folder for this user alone, or makes sure that it is one.
 fn private(folder: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(folder) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::args::{DurationArg, ForwardArgs};
 use crate::background::{self, Launched};
+use crate::config::{Config, Flags, Value};
 use crate::error::Error;
 use crate::options::{self, Source};
 use crate::process::Signals;
@@ -27,9 +28,11 @@ const STATUS_INTERVAL: Duration = Duration::from_millis(500);
 const FAILURE: u8 = 255;
 
 /// Runs the command.
-pub(crate) async fn run(args: &ForwardArgs) -> Result<ExitCode, Error> {
+pub(crate) async fn run(mut args: ForwardArgs, config: &Config) -> Result<ExitCode, Error> {
+    fill(&mut args, config)?;
+    let args = &args;
     let target = options::target(args.target.as_deref())?;
-    if args.connection.attach && (args.specs.len() > 1 || args.lanes > 1) {
+    if args.connection.attach && (args.specs.len() > 1 || args.lanes() > 1) {
         return Err(Error::Usage("--attach has one session: give one -L, and no --lanes".into()));
     }
     let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
@@ -64,6 +67,29 @@ pub(crate) async fn run(args: &ForwardArgs) -> Result<ExitCode, Error> {
         Left::Command(code) => code,
         Left::Failed => ExitCode::from(FAILURE),
     })
+}
+
+/// Takes from the configuration what the command line leaves open.
+fn fill(args: &mut ForwardArgs, config: &Config) -> Result<(), Error> {
+    let ForwardArgs { connection, channel, lanes, .. } = args;
+    let flags = Flags { connection, channel: Some(channel), lanes: Some(lanes) };
+    let alias = config.fill(args.target.as_deref(), flags);
+    let leads =
+        |args: &ForwardArgs| !args.specs.is_empty() || !args.proxies.is_empty() || args.stdio.is_some();
+    if let Some(alias) = alias {
+        if !leads(args) {
+            args.specs = alias.forwards.iter().map(Value::parse).collect();
+            args.proxies = alias.proxies.iter().map(Value::parse).collect();
+        }
+        args.target = Some(alias.target.text.clone());
+    }
+    if leads(args) {
+        return Ok(());
+    }
+    Err(Error::Usage(
+        "say what to forward: -L SPEC, -D PORT or -W HOST:PORT, or the name of an alias that has forwards"
+            .into(),
+    ))
 }
 
 /// Why the forwards are given up.

@@ -1,5 +1,6 @@
 //! One file per subcommand, and what several of them do alike.
 
+pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod forward;
 pub(crate) mod loopback;

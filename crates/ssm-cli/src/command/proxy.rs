@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-use ssm_portfwd::{Config, Notice};
+use ssm_portfwd::Notice;
 use ssm_session::{CloseReason, StartSession};
 
 use crate::args::ProxyArgs;
 use crate::command::{self, Opened};
+use crate::config::{Config, Flags};
 use crate::error::Error;
 use crate::options::{self, Source};
 use crate::output::complain;
@@ -17,12 +18,15 @@ use crate::stdio::{Input, Output};
 const SSH_PORT: u16 = 22;
 
 /// Runs the command.
-pub(crate) async fn run(args: &ProxyArgs) -> Result<ExitCode, Error> {
+pub(crate) async fn run(mut args: ProxyArgs, config: &Config) -> Result<ExitCode, Error> {
     let place = match &args.target {
         Some(text) => Place::parse(text, args.port)?,
         None => Place { target: "", port: args.port.unwrap_or(SSH_PORT) },
     };
-    let target = options::target(args.target.as_ref().map(|_| place.target))?;
+    let named = args.target.as_ref().map(|_| place.target);
+    let flags = Flags { connection: &mut args.connection, channel: Some(&mut args.channel), lanes: None };
+    let alias = config.fill(named, flags).map(|alias| alias.target.text.as_str());
+    let target = options::target(alias.or(named))?;
     let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
     let input = Input::stdin().map_err(Error::local("cannot use stdin"))?;
     let output = Output::stdout().map_err(Error::local("cannot use stdout"))?;
@@ -37,7 +41,7 @@ pub(crate) async fn run(args: &ProxyArgs) -> Result<ExitCode, Error> {
     let shutdown = async { left = Some(signals.next().await) };
     let reason = ssm_portfwd::stream(
         session,
-        Config::default(),
+        ssm_portfwd::Config::default(),
         input,
         output,
         |notice| tell(&notice, place.port),

@@ -9,13 +9,16 @@ use ssm_shell::{EndedBy, Exit, Io, Notice};
 
 use crate::args::ShellArgs;
 use crate::command::{self, Opened};
+use crate::config::{Config, Flags};
 use crate::error::{Error, ending};
 use crate::options::{self, Source};
 use crate::output::{complain, say};
 use crate::process::Signals;
 
 /// Runs the command.
-pub(crate) async fn run(args: &ShellArgs) -> Result<ExitCode, Error> {
+pub(crate) async fn run(mut args: ShellArgs, config: &Config) -> Result<ExitCode, Error> {
+    fill(&mut args, config);
+    let args = &args;
     let request = request(args)?;
     let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
     let mut source = Source::load(&args.connection, "ssm shell").await?;
@@ -33,6 +36,17 @@ pub(crate) async fn run(args: &ShellArgs) -> Result<ExitCode, Error> {
     let exit = ssm_shell::run(session, Io::stdio()?, tell).await?;
     tell_end(&exit);
     exit_code(&exit)
+}
+
+/// Takes from the configuration what the command line leaves open.
+fn fill(args: &mut ShellArgs, config: &Config) {
+    let flags = Flags { connection: &mut args.connection, channel: None, lanes: None };
+    if let Some(alias) = config.fill(args.target.as_deref(), flags) {
+        args.target = Some(alias.target.text.clone());
+        if args.document.is_none() {
+            args.document = alias.document.as_ref().map(|document| document.text.clone());
+        }
+    }
 }
 
 /// Says that a signal ended it, and leaves the line of the remote prompt for whatever comes next.

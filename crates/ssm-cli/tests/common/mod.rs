@@ -28,15 +28,16 @@ pub(crate) fn ssm(args: &[&str]) -> Command {
     let mut command = Command::new(SSM);
     command.args(args);
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("AWS_") {
+        let text = name.to_string_lossy();
+        if text.starts_with("AWS_") || text.starts_with("SSM_") {
             command.env_remove(name);
         }
     }
     command.env("AWS_EC2_METADATA_DISABLED", "true").env("AWS_CONFIG_FILE", "/dev/null");
     command.env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
-    // `ssm tunnels` of the user of this machine has nothing to do with tests.
+    // Tunnels and configuration of the user of this machine have nothing to do with tests.
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    command.env("XDG_RUNTIME_DIR", folder).env("XDG_STATE_HOME", folder);
+    command.env("XDG_RUNTIME_DIR", folder).env("XDG_STATE_HOME", folder).env("XDG_CONFIG_HOME", folder);
     command
 }
 

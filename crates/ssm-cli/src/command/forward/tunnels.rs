@@ -142,7 +142,7 @@ impl<'a> Tunnels<'a> {
         match source {
             Source::Api(control) => {
                 let (control, limiter) = (Arc::new(Control::clone(control)), self.limiter.clone());
-                let lanes = Lanes::on_demand(control, request, session, limiter, self.args.lanes.into());
+                let lanes = Lanes::on_demand(control, request, session, limiter, self.args.lanes().into());
                 let run = forwarder.run_lanes(lanes, config, notice, shutdown);
                 self.tasks.spawn(async move { (index, run.await) });
             }
@@ -163,7 +163,7 @@ impl<'a> Tunnels<'a> {
         config.reason.clone_from(&self.args.connection.reason);
         config.session = options::port_config(&self.args.channel);
         config.limiter = self.limiter.clone();
-        config.lanes = self.args.lanes.into();
+        config.lanes = self.args.lanes().into();
         if let Some(LimitArg(idle)) = self.args.proxy_idle {
             config.idle = idle.unwrap_or(Duration::MAX);
         }

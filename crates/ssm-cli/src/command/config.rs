@@ -1,0 +1,168 @@
+//! `ssm config`
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::args::{ConfigArgs, ConfigCommand};
+use crate::config::{Alias, Config, Member, Origin, Setting, Settings, Value};
+use crate::error::Error;
+use crate::output::{Lines, visible};
+
+/// Runs the command.
+pub(crate) fn run(args: &ConfigArgs, flag: Option<&Path>) -> Result<ExitCode, Error> {
+    let text = match args.command {
+        Some(ConfigCommand::Path) => match Config::path(flag) {
+            Some((path, _)) => format!("{}\n", path.display()),
+            None => {
+                return Err(Error::Usage(
+                    "there is no home folder for a configuration: name one with --config".into(),
+                ));
+            }
+        },
+        None => {
+            let config = Config::load(flag)?;
+            let lines =
+                lines(args, &config, |name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+            if args.json { as_json(&config, &lines) } else { as_table(&lines) }
+        }
+    };
+    // A reader that has seen enough is no failure.
+    let _ = io::stdout().write_all(text.as_bytes());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Something that holds, and who says so.
+#[derive(Debug, PartialEq, Eq)]
+struct Line {
+    name: String,
+    value: Option<String>,
+    from: String,
+}
+
+impl Line {
+    fn new(name: impl Into<String>, value: &str, from: &Origin) -> Self {
+        Self { name: name.into(), value: Some(without_password(value)), from: from.to_string() }
+    }
+}
+
+fn lines(args: &ConfigArgs, config: &Config, variable: impl Fn(&str) -> Option<String>) -> Vec<Line> {
+    let alias = config.alias(args.target.as_deref());
+    let mut lines: Vec<Line> = alias.map(of_alias).unwrap_or_default();
+    let settings = flags(args).or(&config.settings(alias));
+    lines.extend(Setting::ALL.map(|setting| of_setting(setting, settings.find(setting), &variable)));
+    if args.target.is_none() {
+        let aliases = config.file.aliases.iter();
+        lines.extend(aliases.map(|(name, alias)| {
+            Line::new(format!("alias.{name}"), &alias.target.text, &alias.target.origin)
+        }));
+        let file = config.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+        lines.extend(config.file.groups.iter().map(|(name, members)| Line {
+            name: format!("group.{name}"),
+            value: Some(members.iter().map(Member::shown).collect::<Vec<_>>().join(", ")),
+            from: file.clone(),
+        }));
+    }
+    lines
+}
+
+fn of_alias(alias: &Alias) -> Vec<Line> {
+    let single = [
+        ("target", Some(&alias.target)),
+        ("user", alias.user.as_ref()),
+        ("document", alias.document.as_ref()),
+    ];
+    let several = [("forwards", &alias.forwards), ("proxies", &alias.proxies)];
+    let single = single.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let several =
+        several.into_iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+    single.chain(several).map(|(name, Value { text, origin })| Line::new(name, text, origin)).collect()
+}
+
+fn of_setting(setting: Setting, value: Option<&Value>, variable: impl Fn(&str) -> Option<String>) -> Line {
+    let name = setting.name();
+    if let Some(Value { text, origin }) = value {
+        return Line::new(name, text, origin);
+    }
+    for aws in setting.aws_variables() {
+        if let Some(text) = variable(aws) {
+            return Line::new(name, &text, &Origin::Variable(aws));
+        }
+    }
+    let from = if setting.default().is_some() { "default" } else { "AWS configuration" };
+    Line { name: name.into(), value: setting.default().map(Into::into), from: from.into() }
+}
+
+/// What the flags say.
+fn flags(args: &ConfigArgs) -> Settings {
+    let given = [
+        (Setting::Profile, args.connection.profile.clone()),
+        (Setting::Region, args.connection.region.clone()),
+        (Setting::EndpointUrl, args.connection.endpoint_url.clone()),
+        (Setting::Lanes, args.lanes.map(|lanes| lanes.to_string())),
+        (Setting::PayloadSize, args.channel.payload_size.map(|size| size.to_string())),
+        (Setting::Pacing, args.channel.pacing.map(|pacing| pacing.to_string())),
+    ];
+    given
+        .into_iter()
+        .filter_map(|(setting, text)| Some((setting, Value { text: text?, origin: Origin::Flag(setting) })))
+        .collect()
+}
+
+/// A URL without what is in front of its host: it may be a password.
+fn without_password(text: &str) -> String {
+    match text.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
+        Some((scheme, host)) => format!("{scheme}://***@{host}"),
+        None => text.to_owned(),
+    }
+}
+
+fn as_json(config: &Config, lines: &[Line]) -> String {
+    let lines: Vec<_> = lines
+        .iter()
+        .map(|line| json!({ "key": line.name, "value": line.value, "from": line.from }))
+        .collect();
+    let path = config.path.as_ref().map(|path| path.to_string_lossy());
+    json!({ "path": path, "settings": lines }).to_string() + "\n"
+}
+
+fn as_table(lines: &[Line]) -> String {
+    let rows: Vec<[String; 3]> = lines
+        .iter()
+        .map(|line| {
+            let value = line.value.as_deref().unwrap_or("-");
+            [&line.name, value, &line.from].map(|cell| visible(cell, Lines::Joined).to_string())
+        })
+        .collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let (name, value) = (width(0), width(1));
+    rows.iter().map(|row| format!("{:name$}  {:value$}  {}\n", row[0], row[1], row[2])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_a_url_is_not_shown() {
+        assert_eq!(without_password("https://me:secret@h:1/x"), "https://***@h:1/x");
+        assert_eq!(without_password("https://a@b:secret@h"), "https://***@h");
+        assert_eq!(without_password("https://h/x"), "https://h/x");
+        assert_eq!(without_password("me@corp"), "me@corp");
+    }
+
+    #[test]
+    fn what_nobody_here_says_is_left_to_aws() {
+        let line = |setting, variables: &[(&str, &str)]| {
+            let read = |name: &str| Some(variables.iter().find(|(found, _)| *found == name)?.1.to_owned());
+            let line = of_setting(setting, None, read);
+            (line.value, line.from)
+        };
+        assert_eq!(line(Setting::Region, &[]), (None, "AWS configuration".into()));
+        let both = [("AWS_DEFAULT_REGION", "b"), ("AWS_REGION", "a")];
+        assert_eq!(line(Setting::Region, &both), (Some("a".into()), "AWS_REGION".into()));
+        assert_eq!(line(Setting::Lanes, &both), (Some("1".into()), "default".into()));
+    }
+}

@@ -1,0 +1,274 @@
+//! The configuration file: what flags and variables leave open, names for machines, and groups of tunnels.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `setting` | what flags, variables and the file can all say, and who has said it |
+//! | `document` | the file as serde reads it |
+//! | `file` | the file once it is checked |
+//! | `mistake` | what is wrong with it: file, line, key, and what was probably meant |
+
+mod document;
+mod file;
+mod mistake;
+mod setting;
+
+use std::fs::{File as OsFile, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::process::geteuid;
+
+pub(crate) use self::file::{Alias, File, Member};
+pub(crate) use self::mistake::Mistake;
+pub(crate) use self::setting::{Origin, Setting, Settings, Value};
+use crate::args::{ChannelArgs, ConnectionArgs};
+use crate::places;
+
+/// Names the file, in place of the usual one.
+const PATH_VARIABLE: &str = "SSM_CONFIG";
+
+/// Longest file: some thousand aliases.
+const LEN_MAX: u64 = 1024 * 1024;
+
+/// What others may not do with the file.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
+/// Everything that is said outside of the command line.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) path: Option<PathBuf>,
+    variables: Settings,
+    pub(crate) file: File,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("cannot read the configuration {}: {source}", .path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("the configuration {} is not used: it {why}", .path.display())]
+    Refused { path: PathBuf, why: &'static str },
+    #[error("the configuration {} is not used: it is longer than {LEN_MAX} bytes", .0.display())]
+    TooLong(PathBuf),
+    #[error(transparent)]
+    Mistake(#[from] Mistake),
+    #[error("the variable {0}")]
+    Variable(String),
+}
+
+/// Flags that others speak for when they are not given.
+#[derive(Debug)]
+pub(crate) struct Flags<'a> {
+    pub(crate) connection: &'a mut ConnectionArgs,
+    pub(crate) channel: Option<&'a mut ChannelArgs>,
+    pub(crate) lanes: Option<&'a mut Option<u16>>,
+}
+
+impl Config {
+    /// Reads the file that `flag` names, else the variable `SSM_CONFIG`, else the usual one, which need not be there; and the
+    /// variables.
+    ///
+    /// # Errors
+    ///
+    /// When a file that was named is not there, when others could have written it, and at the first mistake.
+    pub(crate) fn load(flag: Option<&Path>) -> Result<Self, ConfigError> {
+        let variables = Settings::from_variables(|name| {
+            std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+        });
+        let variables = variables.map_err(ConfigError::Variable)?;
+        let path = Self::path(flag);
+        let file = match &path {
+            Some((path, named)) => match read(path) {
+                Ok(text) => File::parse(path, &text)?,
+                Err(ConfigError::Unreadable { source, .. }) if *named == Named::No && is_absent(&source) => {
+                    File::default()
+                }
+                Err(error) => return Err(error),
+            },
+            None => File::default(),
+        };
+        Ok(Self { path: path.map(|(path, _)| path), variables, file })
+    }
+
+    /// Where the file is, or would be.
+    pub(crate) fn path(flag: Option<&Path>) -> Option<(PathBuf, Named)> {
+        let variable = || std::env::var_os(PATH_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        match flag.map(PathBuf::from).or_else(variable) {
+            Some(path) => Some((path, Named::Yes)),
+            None => Some((places::config_file()?, Named::No)),
+        }
+    }
+
+    /// The alias that is meant by a target.
+    pub(crate) fn alias(&self, target: Option<&str>) -> Option<&Alias> {
+        self.file.aliases.get(target?)
+    }
+
+    /// What holds beside the flags: what the variables say, else the alias, else the defaults.
+    pub(crate) fn settings(&self, alias: Option<&Alias>) -> Settings {
+        let settings = self.variables.clone();
+        let settings = match alias {
+            Some(alias) => settings.or(&alias.settings),
+            None => settings,
+        };
+        settings.or(&self.file.defaults)
+    }
+
+    /// Fills in the flags that were not given. Gives the alias that `target` is, if it is one.
+    pub(crate) fn fill(&self, target: Option<&str>, mut flags: Flags<'_>) -> Option<&Alias> {
+        let alias = self.alias(target);
+        for (setting, value) in self.settings(alias).iter() {
+            flags.fill(setting, value);
+        }
+        alias
+    }
+}
+
+/// Whether the user has named the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Named {
+    Yes,
+    No,
+}
+
+impl Flags<'_> {
+    /// A session that was started elsewhere has its account, and is one.
+    fn fill(&mut self, setting: Setting, value: &Value) {
+        if self.connection.attach && (setting.is_of_account() || setting == Setting::Lanes) {
+            return;
+        }
+        let text = || value.text.clone();
+        match (setting, &mut self.channel, &mut self.lanes) {
+            (Setting::Profile, ..) => drop(self.connection.profile.get_or_insert_with(text)),
+            (Setting::Region, ..) => drop(self.connection.region.get_or_insert_with(text)),
+            (Setting::EndpointUrl, ..) => drop(self.connection.endpoint_url.get_or_insert_with(text)),
+            (Setting::PayloadSize, Some(channel), _) => {
+                channel.payload_size.get_or_insert_with(|| value.parse());
+            }
+            (Setting::Pacing, Some(channel), _) => drop(channel.pacing.get_or_insert_with(|| value.parse())),
+            (Setting::Lanes, _, Some(lanes)) => drop(lanes.get_or_insert_with(|| value.parse())),
+            (Setting::PayloadSize | Setting::Pacing | Setting::Lanes, ..) => {}
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable { path: path.into(), source };
+    let file = OsFile::open(path).map_err(unreadable)?;
+    // Asked of what is open: a name may lead elsewhere a moment later.
+    let found = file.metadata().map_err(unreadable)?;
+    if let Some(why) = refusal(&found, geteuid().as_raw()) {
+        return Err(ConfigError::Refused { path: path.into(), why });
+    }
+    let mut bytes = Vec::new();
+    file.take(LEN_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > LEN_MAX {
+        return Err(ConfigError::TooLong(path.into()));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let line =
+            mistake::line_of(&String::from_utf8_lossy(error.as_bytes()), error.utf8_error().valid_up_to());
+        unreadable(io::Error::other(format!("line {line} is not UTF-8")))
+    })
+}
+
+/// Why a file is not to be trusted: it says where credentials are sent. As ssh has it with its own.
+fn refusal(found: &Metadata, user: u32) -> Option<&'static str> {
+    if found.is_dir() {
+        return Some("is a folder");
+    }
+    // /dev/null is for everybody and stands for no configuration.
+    if found.file_type().is_char_device() {
+        return None;
+    }
+    if found.uid() != user && found.uid() != 0 {
+        return Some("belongs to somebody else");
+    }
+    let others_write = found.mode() & WRITABLE_BY_OTHERS != 0;
+    others_write.then_some("can be written by others; close it with chmod go-w")
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    // What stands in place of a folder is no folder with a configuration.
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        let file = File::parse(Path::new("/c"), text).unwrap();
+        Config { path: None, variables: Settings::default(), file }
+    }
+
+    #[test]
+    fn flags_go_before_variables_alias_and_defaults() {
+        let mut config = config(
+            "[defaults]\nprofile = 'd'\nregion = 'd'\nlanes = 2\npacing = 100\n\
+             [alias.db]\ntarget = 't'\nprofile = 'a'\nregion = 'a'\nlanes = 3\npayload-size = 2048",
+        );
+        config.variables =
+            Settings::from_variables(|name| (name == "SSM_REGION").then(|| "v".into())).unwrap();
+        let mut connection = ConnectionArgs::default();
+        let (mut channel, mut lanes) = (ChannelArgs::default(), Some(5));
+        let flags =
+            Flags { connection: &mut connection, channel: Some(&mut channel), lanes: Some(&mut lanes) };
+        assert_eq!(config.fill(Some("db"), flags).unwrap().target.text, "t");
+        assert_eq!((connection.profile.as_deref(), connection.region.as_deref()), (Some("a"), Some("v")));
+        assert_eq!((channel.payload_size, lanes), (Some(2048), Some(5)));
+        assert_eq!(channel.pacing, Some(crate::args::PacingArg::PerSecond(100)));
+        let mut other = ConnectionArgs::default();
+        let flags = Flags { connection: &mut other, channel: None, lanes: None };
+        assert!(config.fill(Some("other"), flags).is_none());
+        assert_eq!(other.profile.as_deref(), Some("d"));
+    }
+
+    #[test]
+    fn a_session_from_elsewhere_keeps_its_account() {
+        let config = config("[defaults]\nprofile = 'd'\nlanes = 2\npayload-size = 2048");
+        let mut connection = ConnectionArgs { attach: true, ..ConnectionArgs::default() };
+        let (mut channel, mut lanes) = (ChannelArgs::default(), None);
+        let flags =
+            Flags { connection: &mut connection, channel: Some(&mut channel), lanes: Some(&mut lanes) };
+        config.fill(None, flags);
+        assert_eq!((connection.profile, lanes, channel.payload_size), (None, None, Some(2048)));
+    }
+
+    #[test]
+    fn what_others_can_write_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c");
+        fs::write(&path, "").unwrap();
+        let user = geteuid().as_raw();
+        for (mode, refused) in [(0o600, false), (0o644, false), (0o664, true), (0o606, true), (0o602, true)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(refusal(&fs::metadata(&path).unwrap(), user).is_some(), refused, "{mode:o}");
+        }
+        let null = fs::metadata("/dev/null").unwrap();
+        assert_eq!(refusal(&null, user), None);
+        assert_eq!(refusal(&fs::metadata(folder.path()).unwrap(), user), Some("is a folder"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let found = fs::metadata(&path).unwrap();
+        let somebody = refusal(&found, user + 1);
+        assert_eq!(somebody.is_some(), user != 0, "{somebody:?}");
+    }
+
+    #[test]
+    fn what_is_too_long_or_no_text_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c");
+        let told = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            read(&path).map(|text| text.len()).map_err(|error| error.to_string())
+        };
+        let long = usize::try_from(LEN_MAX).unwrap();
+        assert_eq!(told(&vec![b'#'; long]), Ok(long));
+        assert!(told(&vec![b'#'; long + 1]).unwrap_err().contains("longer than"));
+        assert!(told(b"#\n#\xff").unwrap_err().ends_with("line 2 is not UTF-8"));
+    }
+}

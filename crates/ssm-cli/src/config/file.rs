@@ -1,0 +1,337 @@
+//! The file once it is checked: every value can be used, every name leads somewhere.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::ops::Range;
+use std::path::Path;
+use std::str::FromStr;
+
+use ssm_portfwd::{ForwardSpec, ListenAddr};
+use ssm_resolve::Target;
+use toml::Spanned;
+
+use super::document::{Defaults, Document, Entry, Machine, Text};
+use super::mistake::{Mistake, line_of, meant};
+use super::setting::{Origin, Setting, Settings, Value, printable};
+
+/// Longest name of an alias or a group.
+const NAME_MAX: usize = 64;
+
+/// What a configuration says.
+#[derive(Debug, Default)]
+pub(crate) struct File {
+    pub(crate) defaults: Settings,
+    pub(crate) aliases: BTreeMap<String, Alias>,
+    pub(crate) groups: BTreeMap<String, Vec<Member>>,
+}
+
+/// A machine and how it is used.
+#[derive(Debug)]
+pub(crate) struct Alias {
+    pub(crate) target: Value,
+    pub(crate) user: Option<Value>,
+    pub(crate) document: Option<Value>,
+    /// Each a [`ForwardSpec`].
+    pub(crate) forwards: Vec<Value>,
+    /// Each a [`ListenAddr`].
+    pub(crate) proxies: Vec<Value>,
+    pub(crate) settings: Settings,
+}
+
+/// A tunnel of a group.
+#[derive(Debug)]
+pub(crate) enum Member {
+    /// The forwards of the alias of this name.
+    Alias(String),
+    /// Those that stand here.
+    Own(Box<Alias>),
+}
+
+impl Member {
+    /// The alias, or the target where there is none.
+    pub(crate) fn shown(&self) -> &str {
+        match self {
+            Self::Alias(name) => name,
+            Self::Own(own) => &own.target.text,
+        }
+    }
+}
+
+impl File {
+    /// Reads and checks a text. `path` is for what is said of it.
+    ///
+    /// # Errors
+    ///
+    /// Says the first thing that is wrong.
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, Mistake> {
+        let document: Document = toml::from_str(text).map_err(|error| Mistake::parse(path, text, &error))?;
+        let reader = Reader { path, text };
+        let mut file = Self { defaults: reader.defaults(document.defaults)?, ..Self::default() };
+        for (name, machine) in document.alias {
+            reader.name(&name)?;
+            let alias = reader.alias(machine, &name.span())?;
+            file.aliases.insert(name.into_inner(), alias);
+        }
+        for (name, group) in document.group {
+            reader.name(&name)?;
+            let members: Result<_, _> =
+                group.tunnels.into_iter().map(|entry| reader.member(entry, &file.aliases)).collect();
+            file.groups.insert(name.into_inner(), members?);
+        }
+        Ok(file)
+    }
+}
+
+/// What everything that is read needs.
+struct Reader<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+type Given = Option<Spanned<Text>>;
+
+impl Reader<'_> {
+    fn defaults(&self, from: Defaults) -> Result<Settings, Mistake> {
+        let Defaults { profile, region, endpoint_url, lanes, payload_size, pacing } = from;
+        self.settings([
+            (Setting::Profile, profile),
+            (Setting::Region, region),
+            (Setting::EndpointUrl, endpoint_url),
+            (Setting::Lanes, lanes),
+            (Setting::PayloadSize, payload_size),
+            (Setting::Pacing, pacing),
+        ])
+    }
+
+    /// `place` is where it is named, for the want of a target.
+    fn alias(&self, from: Machine, place: &Range<usize>) -> Result<Alias, Mistake> {
+        let Some(target) = from.target else {
+            return Err(self.mistake(place, "it has no target".into()));
+        };
+        let settings = self.settings([
+            (Setting::Profile, from.profile),
+            (Setting::Region, from.region),
+            (Setting::EndpointUrl, from.endpoint_url),
+            (Setting::Lanes, from.lanes),
+            (Setting::PayloadSize, from.payload_size),
+            (Setting::Pacing, from.pacing),
+        ])?;
+        Ok(Alias {
+            target: self.value(target, parses::<Target>)?,
+            user: from.user.map(|user| self.value(user, printable)).transpose()?,
+            document: from.document.map(|document| self.value(document, printable)).transpose()?,
+            forwards: self.values(from.forwards, parses::<ForwardSpec>)?,
+            proxies: self.values(from.proxies, parses::<ListenAddr>)?,
+            settings,
+        })
+    }
+
+    fn member(&self, entry: Spanned<Entry>, aliases: &BTreeMap<String, Alias>) -> Result<Member, Mistake> {
+        let place = entry.span();
+        let wrong = match entry.into_inner() {
+            Entry::Machine(machine) => {
+                let own = self.alias(*machine, &place)?;
+                if leads_somewhere(&own) {
+                    return Ok(Member::Own(Box::new(own)));
+                }
+                "it has neither forwards nor proxies".into()
+            }
+            Entry::Alias(name) => match aliases.get(&name) {
+                Some(alias) if leads_somewhere(alias) => return Ok(Member::Alias(name)),
+                Some(_) => format!("the alias {name} has neither forwards nor proxies"),
+                None => match meant(&name, aliases.keys().map(String::as_str)) {
+                    Some(word) => format!("there is no alias {name}; did you mean {word}?"),
+                    None => format!("there is no alias {name}; it takes an [alias.{name}]"),
+                },
+            },
+        };
+        Err(self.mistake(&place, wrong))
+    }
+
+    /// A name is safe on a command line, in a file name and in a script of a shell, and is no target of another form.
+    fn name(&self, name: &Spanned<String>) -> Result<(), Mistake> {
+        let text = name.get_ref();
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let wrong = if text.is_empty() || text.len() > NAME_MAX {
+            format!("a name has 1 to {NAME_MAX} characters")
+        } else if !text.bytes().all(plain) || !text.starts_with(|first: char| first.is_ascii_alphanumeric()) {
+            "a name has only letters from a to z, digits, '-', '_' and '.', and begins with a letter or a digit".into()
+        } else if !matches!(text.parse(), Ok(Target::Name(_))) {
+            "it reads as an instance id or an address, which needs no other name".into()
+        } else {
+            return Ok(());
+        };
+        Err(self.mistake(&name.span(), wrong))
+    }
+
+    fn settings(&self, given: [(Setting, Given); Setting::ALL.len()]) -> Result<Settings, Mistake> {
+        let mut settings = Settings::default();
+        for (setting, text) in given {
+            if let Some(text) = text {
+                let place = text.span();
+                let added = settings.add(setting, text.into_inner().0, self.origin(&place));
+                added.map_err(|why| self.mistake(&place, why))?;
+            }
+        }
+        Ok(settings)
+    }
+
+    fn values(
+        &self,
+        texts: Vec<Spanned<Text>>,
+        check: fn(&str) -> Result<(), String>,
+    ) -> Result<Vec<Value>, Mistake> {
+        texts.into_iter().map(|text| self.value(text, check)).collect()
+    }
+
+    fn value(&self, text: Spanned<Text>, check: fn(&str) -> Result<(), String>) -> Result<Value, Mistake> {
+        let place = text.span();
+        let text = text.into_inner().0;
+        match check(&text) {
+            Ok(()) => Ok(Value { text, origin: self.origin(&place) }),
+            Err(why) => Err(self.mistake(&place, why)),
+        }
+    }
+
+    fn origin(&self, place: &Range<usize>) -> Origin {
+        Origin::File { path: self.path.into(), line: line_of(self.text, place.start) }
+    }
+
+    fn mistake(&self, place: &Range<usize>, what: String) -> Mistake {
+        Mistake::at(self.path, self.text, place, what)
+    }
+}
+
+fn leads_somewhere(alias: &Alias) -> bool {
+    !alias.forwards.is_empty() || !alias.proxies.is_empty()
+}
+
+fn parses<T: FromStr<Err: Display>>(text: &str) -> Result<(), String> {
+    text.parse::<T>().map(drop).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<File, String> {
+        File::parse(Path::new("/c"), text).map_err(|mistake| mistake.to_string())
+    }
+
+    #[test]
+    fn everything_that_can_be_written_is_read() {
+        let text = r#"
+            [defaults]
+            profile = "corp"
+            lanes = 4
+            pacing = "off"
+
+            [alias.db]
+            target = "i-0123456789abcdef0"
+            user = "ec2-user"
+            document = "Shell-As-Me"
+            region = "eu-west-1"
+            endpoint-url = "http://127.0.0.1:4566"
+            payload-size = 8192
+            forwards = ["5432:db.internal:5432", 8080]
+            proxies = [1080]
+
+            [alias."web.1"]
+            target = "tag:role=web"
+
+            [group.dev]
+            tunnels = ["db", { target = "db", forwards = ["/tmp/s:80"], profile = "other" }]
+        "#;
+        let file = parse(text).unwrap();
+        let lanes = file.defaults.find(Setting::Lanes).unwrap();
+        assert_eq!((lanes.parse::<u16>(), lanes.origin.to_string()), (4, "/c:4".into()));
+        let db = &file.aliases["db"];
+        assert_eq!(
+            (db.target.text.as_str(), db.forwards.len(), db.proxies.len()),
+            ("i-0123456789abcdef0", 2, 1)
+        );
+        assert_eq!(db.settings.find(Setting::Region).unwrap().origin.to_string(), "/c:11");
+        assert!(matches!(&file.groups["dev"][0], Member::Alias(name) if name == "db"));
+        assert!(matches!(&file.groups["dev"][1], Member::Own(own) if own.target.text == "db"));
+    }
+
+    #[test]
+    fn nothing_is_a_configuration() {
+        let file = parse("# nothing\n").unwrap();
+        assert!(file.aliases.is_empty() && file.groups.is_empty() && file.defaults == Settings::default());
+    }
+
+    #[test]
+    fn a_mistake_has_line_key_and_advice() {
+        for (text, told) in [
+            (
+                "\n[defaults]\nprofil = 'x'",
+                "/c:3: defaults.profil: there is no key profil; did you mean profile?",
+            ),
+            ("[aliases.db]", "/c:1: aliases.db: there is no key aliases; did you mean alias?"),
+            ("[defaults]\nlanes = 0", "/c:2: defaults.lanes: it has to be a number from 1 to 64"),
+            (
+                "[defaults]\nlanes = [1]",
+                "/c:2: defaults.lanes: invalid type: sequence, expected a text or a number",
+            ),
+            ("[defaults]\nlanes = 1\nlanes = 2", "/c:3: duplicate key"),
+            ("[alias.db]\nforwards = [80]", "/c:1: alias.db: it has no target"),
+            ("[alias.db]\ntarget = 'i-1'", "/c:2: alias.db.target: 'i-1' is not an instance id"),
+            (
+                "[alias.db]\ntarget = 't'\nforwards = [80,\n'x']",
+                "/c:4: alias.db.forwards[1]: x is no forward",
+            ),
+            ("[alias.db]\ntarget = 't'\nproxies = ['a:b:c']", "/c:3: alias.db.proxies[0]: "),
+            ("[alias.db]\ntarget = 't'\ndocument = ''", "/c:3: alias.db.document: it has to be 1 to 400"),
+            (
+                "[alias.db]\ntarget = 't'\n[group.g]\ntunnels = ['db']",
+                "/c:4: group.g.tunnels[0]: the alias db has neither",
+            ),
+            (
+                "[group.g]\ntunnels = ['db']",
+                "/c:2: group.g.tunnels[0]: there is no alias db; it takes an [alias.db]",
+            ),
+            ("[group.g]\ntunnels = [7]", "/c:2: group.g.tunnels[0]: invalid type: integer"),
+            ("[group.g]\ntunnels = [{ target = 't' }]", "/c:2: group.g.tunnels[0]: it has neither forwards"),
+            ("[group.g]\ntunnels = [{ target = 't', forward = [] }]", "did you mean forwards?"),
+            ("[defaults\nx", "/c:1: "),
+        ] {
+            let wrong = parse(text).unwrap_err();
+            assert!(wrong.contains(told), "{text:?}: {wrong}");
+        }
+        let near = "[alias.database]\ntarget = 't'\nforwards = [80]\n[group.g]\ntunnels = ['databse']";
+        assert!(parse(near).unwrap_err().ends_with("there is no alias databse; did you mean database?"));
+    }
+
+    #[test]
+    fn a_hostile_name_is_refused() {
+        for name in [
+            "",
+            "a b",
+            "-L",
+            ".x",
+            "$(id)",
+            "a;b",
+            "a/b",
+            "a@b",
+            "a:1",
+            "é",
+            "a\\u001b",
+            "i-0123456789abcdef0",
+            "10.0.0.1",
+        ] {
+            for text in [format!("[alias.\"{name}\"]\ntarget = 't'"), format!("[group.\"{name}\"]")] {
+                let wrong = parse(&text).unwrap_err();
+                assert!(wrong.starts_with("/c:1: "), "{text}: {wrong}");
+            }
+        }
+        assert!(parse(&format!("[group.{}]", "x".repeat(65))).unwrap_err().ends_with("1 to 64 characters"));
+    }
+
+    #[test]
+    fn deep_nesting_is_no_way_to_break_it() {
+        assert!(parse(&format!("x = {}", "[".repeat(100_000))).is_err());
+        assert!(parse(&format!("x = {}", "{a=".repeat(100_000))).is_err());
+        assert!(parse(&format!("[{}]", "a.".repeat(100_000) + "a")).is_err());
+    }
+}
