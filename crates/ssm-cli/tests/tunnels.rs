@@ -198,6 +198,19 @@ fn what_a_killed_tunnel_leaves_is_cleaned_up() {
 }
 
 #[test]
+fn a_new_tunnel_cleans_up_after_a_killed_one() {
+    let (served, places) = (Served::start(), Places::new());
+    let args = ["-L", &format!("0:{}", echo()), "--background"];
+    let killed = id_of(&places.forward(&served, &args));
+    kill_process(pid(&killed), Signal::KILL).unwrap();
+    until_gone(&killed);
+    let left = places.sockets();
+    let id = id_of(&places.forward(&served, &args));
+    until(|| (!left[0].exists()).then_some(()));
+    assert_eq!(places.list()[0]["id"], id);
+}
+
+#[test]
 fn only_what_runs_can_be_stopped() {
     let places = Places::new();
     let outcome = places.ssm(&["tunnels", "stop", "4711"]);

@@ -14,7 +14,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::places;
 
-use super::{Answer, Request, SUFFIX, Tunnel};
+use super::{Answer, Request, SUFFIX, Tunnel, peer};
 
 /// Questions answered at a time.
 const CLIENTS_MAX: usize = 16;
@@ -50,7 +50,7 @@ struct Shared {
 }
 
 impl Entry {
-    /// Makes the socket. `status` is given the id and says how things are.
+    /// Makes the socket, and begins to remove those that were left behind. `status` is given the id and says how things are.
     ///
     /// # Errors
     ///
@@ -61,6 +61,7 @@ impl Entry {
         let (ended, end) = watch::channel(false);
         let shared = Shared { id: id.clone(), status: Box::new(status), stop, ended: end };
         let task = tokio::spawn(serve(listener, Arc::new(shared)));
+        tokio::spawn(peer::sweep());
         Ok(Self { id, path, stop: stopped, ended, task })
     }
 

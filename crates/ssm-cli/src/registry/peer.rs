@@ -60,6 +60,13 @@ pub(crate) fn peers() -> io::Result<Vec<Peer>> {
     Ok(peers)
 }
 
+/// Removes the entries that have no process any more.
+pub(super) async fn sweep() {
+    for peer in peers().unwrap_or_default() {
+        let _ = tokio::time::timeout(STATUS_TIMEOUT, peer.connect()).await;
+    }
+}
+
 impl Peer {
     /// How it is.
     ///
@@ -86,16 +93,21 @@ impl Peer {
         }
     }
 
+    /// Connects, or removes what is left of it.
+    async fn connect(&self) -> Result<UnixStream, PeerError> {
+        match UnixStream::connect(&self.path).await {
+            Err(error) if is_gone(&error) => {
+                let _ = fs::remove_file(&self.path);
+                Err(PeerError::Gone)
+            }
+            stream => stream.map_err(PeerError::Silent),
+        }
+    }
+
     /// Asks, and waits until the other side closes the connection.
     async fn ask(&self, request: Request, timeout: Duration) -> Result<Option<Answer>, PeerError> {
         let talk = async {
-            let mut stream = match UnixStream::connect(&self.path).await {
-                Err(error) if is_gone(&error) => {
-                    let _ = fs::remove_file(&self.path);
-                    return Err(PeerError::Gone);
-                }
-                stream => stream.map_err(PeerError::Silent)?,
-            };
+            let mut stream = self.connect().await?;
             let line = serde_json::to_string(&request).expect("a question is a word");
             stream.write_all(format!("{line}\n").as_bytes()).await.map_err(PeerError::Silent)?;
             let mut answer = Vec::new();

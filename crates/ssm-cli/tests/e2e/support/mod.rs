@@ -170,6 +170,8 @@ pub(crate) fn clean(program: impl AsRef<Path>, home: &Path) -> Command {
         }
     }
     command.env("HOME", home).env("AWS_EC2_METADATA_DISABLED", "true").env("LC_ALL", "C.UTF-8");
+    // Who stops all tunnels of this user stops none of a test.
+    command.env("XDG_RUNTIME_DIR", home);
     command
 }
 
