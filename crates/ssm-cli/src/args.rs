@@ -48,6 +48,9 @@ pub(crate) enum Command {
     Shell(ShellArgs),
     Forward(ForwardArgs),
     Tunnels(TunnelsArgs),
+    Up(UpArgs),
+    Status(StatusArgs),
+    Down(DownArgs),
     Config(ConfigArgs),
     Proxy(ProxyArgs),
     Plugin(PluginArgs),
@@ -121,6 +124,9 @@ pub(crate) struct ForwardArgs {
     /// Otherwise as --background. For scripts: what follows can use every forward.
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, conflicts_with = "command")]
     pub(crate) wait: Option<Option<DurationArg>>,
+    /// The group and tunnel of `ssm up`
+    #[arg(long, hide = true)]
+    pub(crate) name: Option<String>,
     /// The process in the background
     #[arg(long, hide = true)]
     pub(crate) detached: bool,
@@ -189,6 +195,39 @@ pub(crate) struct StopArgs {
     /// All of this user
     #[arg(long)]
     pub(crate) all: bool,
+}
+
+/// Start the tunnels of groups of the configuration, in the background
+///
+/// Those that run already are left as they are, and one that cannot be started does not stop the others: the command tells of
+/// it and fails in the end.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct UpArgs {
+    /// Names of groups; all groups when there is none
+    #[arg(value_name = "GROUP")]
+    pub(crate) groups: Vec<String>,
+    /// How long a tunnel may take until it is ready
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    pub(crate) timeout: DurationArg,
+}
+
+/// Show which tunnels of the groups run
+#[derive(Debug, ClapArgs)]
+pub(crate) struct StatusArgs {
+    /// Names of groups; all groups when there is none
+    #[arg(value_name = "GROUP")]
+    pub(crate) groups: Vec<String>,
+    /// Write each tunnel to stdout, as a line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// End the tunnels that ssm up has started
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DownArgs {
+    /// Names of groups; all groups when there is none
+    #[arg(value_name = "GROUP")]
+    pub(crate) groups: Vec<String>,
 }
 
 /// Show what is configured, and who says so

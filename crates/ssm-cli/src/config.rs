@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::geteuid;
 
 pub(crate) use self::file::{Alias, File, Member};
-pub(crate) use self::mistake::Mistake;
+pub(crate) use self::mistake::{Mistake, meant};
 pub(crate) use self::setting::{Origin, Setting, Settings, Value};
 use crate::args::{ChannelArgs, ConnectionArgs};
 use crate::places;

@@ -81,6 +81,9 @@ pub(crate) enum Error {
     /// What was to be stopped goes on, or was never there.
     #[error("{0}")]
     NotStopped(String),
+    /// Tunnels of a group could not be started.
+    #[error("{0}")]
+    NotUp(String),
     /// Something local.
     #[error("{what}: {source}")]
     Local { what: &'static str, source: io::Error },

@@ -41,6 +41,9 @@ enum Answer {
 pub(crate) struct Tunnel {
     /// What to call it: the number of its process.
     pub(crate) id: String,
+    /// `GROUP/TUNNEL` of `ssm up`.
+    #[serde(default)]
+    pub(crate) name: Option<String>,
     pub(crate) target: String,
     /// When it was started, in seconds since 1970.
     pub(crate) since: u64,

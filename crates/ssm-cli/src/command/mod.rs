@@ -2,12 +2,16 @@
 
 pub(crate) mod config;
 pub(crate) mod demo;
+pub(crate) mod down;
 pub(crate) mod forward;
+mod group;
 pub(crate) mod loopback;
 pub(crate) mod plugin;
 pub(crate) mod proxy;
 pub(crate) mod shell;
+pub(crate) mod status;
 pub(crate) mod tunnels;
+pub(crate) mod up;
 
 use std::time::Duration;
 

@@ -30,13 +30,13 @@ pub(crate) async fn run(args: &TunnelsArgs) -> Result<ExitCode, Error> {
 }
 
 /// How each of those is that are not over.
-async fn list(peers: &[Peer]) -> Vec<(&Peer, Result<Tunnel, PeerError>)> {
+pub(super) async fn list(peers: &[Peer]) -> Vec<(&Peer, Result<Tunnel, PeerError>)> {
     let answers = ask_all(peers, async |peer| peer.status().await).await;
     let answered = peers.iter().zip(answers);
     answered.filter(|(_, answer)| !matches!(answer, Err(PeerError::Gone))).collect()
 }
 
-async fn stop(peers: &[Peer], args: &StopArgs) -> Result<ExitCode, Error> {
+pub(super) async fn stop(peers: &[Peer], args: &StopArgs) -> Result<ExitCode, Error> {
     let known = |id: &&String| peers.iter().any(|peer| peer.id == **id);
     let mut missing: Vec<&str> = args.ids.iter().filter(|id| !known(id)).map(String::as_str).collect();
     let wanted = peers.iter().filter(|peer| args.all || args.ids.contains(&peer.id));
@@ -173,6 +173,7 @@ mod tests {
         };
         Tunnel {
             id: "4711".into(),
+            name: None,
             target: "i-0123456789abcdef0".into(),
             since: 1000,
             forwards: vec![
@@ -212,6 +213,7 @@ mod tests {
         let fields: BTreeSet<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
         let expected = [
             "id",
+            "name",
             "target",
             "since",
             "forwards",

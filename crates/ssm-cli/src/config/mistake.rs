@@ -50,7 +50,7 @@ pub(super) fn line_of(text: &str, offset: usize) -> usize {
 }
 
 /// The one of `words` that was probably meant.
-pub(super) fn meant<'a>(wrong: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn meant<'a>(wrong: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let likeness = |word: &'a str| (strsim::jaro_winkler(wrong, word), word);
     let alike = words.into_iter().map(likeness).filter(|(likeness, _)| *likeness > ALIKE);
     alike.max_by(|(one, _), (other, _)| one.total_cmp(other)).map(|(_, word)| word)

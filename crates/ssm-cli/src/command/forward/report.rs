@@ -41,6 +41,7 @@ impl Forward {
 
 #[derive(Debug)]
 struct State {
+    name: Option<String>,
     target: String,
     forwards: Vec<Forward>,
     output: Output,
@@ -84,6 +85,7 @@ impl Report {
         // A command has the terminal to itself, and who goes to the background leaves it.
         let shows_status = args.command.is_empty() && !args.detached;
         Self(Arc::new(Mutex::new(State {
+            name: args.name.clone(),
             target: target.to_owned(),
             forwards,
             output: if args.json { Output::Program } else { Output::Person },
@@ -145,6 +147,7 @@ impl Report {
         let state = self.state();
         Tunnel {
             id: id.to_owned(),
+            name: state.name.clone(),
             target: state.target.clone(),
             since: state.since,
             forwards: state.forwards.iter().map(registry::Forward::from).collect(),
