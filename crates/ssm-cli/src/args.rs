@@ -53,6 +53,7 @@ pub(crate) enum Command {
     Down(DownArgs),
     Config(ConfigArgs),
     Proxy(ProxyArgs),
+    Resolve(ResolveArgs),
     Plugin(PluginArgs),
     Loopback(LoopbackArgs),
     Demo(DemoArgs),
@@ -63,7 +64,7 @@ pub(crate) enum Command {
 /// Works with pipes as well: what stdin holds is typed, what the machine prints goes to stdout.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ShellArgs {
-    /// Instance id (i-..., mi-...), container (ecs:CLUSTER_TASKID_RUNTIMEID), or alias of the configuration
+    /// Instance id (i-..., mi-...), tag:KEY=VALUE, asg:GROUP, address, name, container (ecs:CLUSTER_TASKID_RUNTIMEID), or alias
     #[arg(required_unless_present = "attach")]
     pub(crate) target: Option<String>,
     /// Session document, in place of the account's default shell
@@ -81,7 +82,7 @@ pub(crate) struct ShellArgs {
 /// Ctrl-C ends it, with exit code 0. A session that the service ends is replaced when the next connection needs it.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ForwardArgs {
-    /// Instance id (i-..., mi-...), container (ecs:CLUSTER_TASKID_RUNTIMEID), or alias of the configuration
+    /// Instance id (i-..., mi-...), tag:KEY=VALUE, asg:GROUP, address, name, container (ecs:CLUSTER_TASKID_RUNTIMEID), or alias
     #[arg(required_unless_present = "attach")]
     pub(crate) target: Option<String>,
     /// Where to listen and where to lead, as in ssh: [bind:]port:host:hostport; port:hostport or port for the machine itself
@@ -264,7 +265,7 @@ pub(crate) enum ConfigCommand {
 /// stdin goes to the port, what comes back goes to stdout, byte for byte.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ProxyArgs {
-    /// [USER@]TARGET or TARGET:PORT, where TARGET is an instance id, a container or an alias
+    /// [USER@]TARGET or TARGET:PORT, where TARGET is as for ssm shell
     #[arg(required_unless_present = "attach")]
     pub(crate) target: Option<String>,
     /// Port on the machine [default: 22]
@@ -273,6 +274,21 @@ pub(crate) struct ProxyArgs {
     pub(crate) connection: ConnectionArgs,
     #[command(flatten)]
     pub(crate) channel: ChannelArgs,
+}
+
+/// Find the machine that a name means, and tell how
+///
+/// Prints what a session is started on. An id is its own answer and needs no account; for a name, stderr has what each step of
+/// the search said.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ResolveArgs {
+    /// Instance id, tag:KEY=VALUE, asg:GROUP, address, name or container
+    pub(crate) target: String,
+    /// Write the machine and what each step said to stdout, as a line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
 }
 
 /// Be the session-manager-plugin: what the AWS CLI starts
@@ -319,11 +335,14 @@ pub(crate) struct ConnectionArgs {
     /// URL of the Systems Manager API
     #[arg(long, value_name = "URL")]
     pub(crate) endpoint_url: Option<String>,
+    /// Take the first machine when a name means several
+    #[arg(long)]
+    pub(crate) first: bool,
     /// Why, for the session history
     #[arg(long)]
     pub(crate) reason: Option<String>,
     /// Use the session in the environment variable SSM_ATTACH in place of starting one: a StartSession answer as JSON
-    #[arg(long, conflicts_with_all = ["profile", "region", "endpoint_url", "reason"])]
+    #[arg(long, conflicts_with_all = ["profile", "region", "endpoint_url", "first", "reason"])]
     pub(crate) attach: bool,
 }
 

@@ -8,11 +8,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use ssm_portfwd::{ForwardError, ListenAddr};
-use ssm_resolve::ParseTargetError;
+use ssm_resolve::{ParseTargetError, ResolveError};
 use ssm_session::{CloseReason, SessionError};
 use ssm_shell::ShellError;
 
 use crate::config::ConfigError;
+use crate::output::complain;
 
 /// Wrong usage.
 const USAGE: u8 = 2;
@@ -41,6 +42,9 @@ pub(crate) enum Error {
     /// No such target can exist.
     #[error(transparent)]
     Target(#[from] ParseTargetError),
+    /// No machine, or more than one.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
     /// The command needs the AWS SDK and this program was built without it.
     #[cfg_attr(feature = "aws", expect(dead_code, reason = "for builds without the AWS SDK"))]
     #[error(
@@ -98,6 +102,14 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// Says it: in one line, but for lists.
+    pub(crate) fn complain(&self) {
+        match self {
+            Self::Resolve(error) => error.to_string().lines().for_each(complain),
+            error => complain(error),
+        }
+    }
+
     /// The exit code.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {

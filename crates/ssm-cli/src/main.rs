@@ -7,6 +7,7 @@ mod config;
 mod control;
 mod error;
 mod log;
+mod lookup;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod options;
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
     let name = words.next().unwrap_or_default();
     let result = if is_plugin(&name) { run_plugin(words.collect()) } else { run(Args::parse()) };
     result.unwrap_or_else(|error| {
-        output::complain(&error);
+        error.complain();
         error.exit_code()
     })
 }
@@ -74,6 +75,7 @@ fn run(args: Args) -> Result<ExitCode, Error> {
             Command::Down(args) => command::down::run(&args).await,
             Command::Config(args) => command::config::run(&args, config_flag.as_deref()),
             Command::Proxy(args) => command::proxy::run(args, &config()?).await,
+            Command::Resolve(args) => command::resolve::run(args, &config()?).await,
             Command::Plugin(args) => plugin::run(args.args).await,
             Command::Loopback(args) => command::loopback::run(&args).await,
             Command::Demo(args) => command::demo::run(&args).await,

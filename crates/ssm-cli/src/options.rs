@@ -4,7 +4,6 @@ use std::env;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use ssm_resolve::SessionTarget;
 use ssm_session::{ChannelConfig, Config, Endpoint, KnownSizes, Pacing, Session, StartSession};
 
 use crate::args::{ChannelArgs, ConnectionArgs, PacingArg};
@@ -61,26 +60,24 @@ impl Source {
 
 #[cfg(feature = "aws")]
 async fn api(connection: &ConnectionArgs, _: &'static str) -> Result<Control, Error> {
+    account(connection).await.map(Control::Aws)
+}
+
+/// The account these options mean.
+#[cfg(feature = "aws")]
+pub(crate) async fn account(connection: &ConnectionArgs) -> Result<ssm_session::AwsControl, Error> {
     let options = ssm_session::AwsOptions {
         profile: connection.profile.clone(),
         region: connection.region.clone(),
         endpoint_url: connection.endpoint_url.clone(),
     };
-    ssm_session::AwsControl::load(options).await.map(Control::Aws).map_err(Error::Account)
+    ssm_session::AwsControl::load(options).await.map_err(Error::Account)
 }
 
 #[cfg(not(feature = "aws"))]
 #[expect(clippy::unused_async, reason = "the other one waits")]
 async fn api(_: &ConnectionArgs, command: &'static str) -> Result<Control, Error> {
     Err(Error::NeedsAws(command))
-}
-
-/// The target as the user wrote it; with `--attach` there may be none, and it does not matter.
-pub(crate) fn target(text: Option<&str>) -> Result<String, Error> {
-    match text {
-        Some(text) => Ok(text.parse::<SessionTarget>()?.as_str().into()),
-        None => Ok(String::new()),
-    }
 }
 
 /// The channel of a port session.

@@ -21,11 +21,13 @@ const FAILURE: i32 = 255;
 const TOKEN: &str = "do-not-show-this-token";
 
 #[test]
-fn a_name_is_not_a_target() {
+fn what_cannot_be_a_target_is_refused() {
     for args in [
-        &["shell", "web-1"][..],
-        &["forward", "web-1", "-L", "0:80"],
-        &["proxy", "web-1", "22"],
+        &["shell", "i-0123"][..],
+        &["forward", "tag:web", "-L", "0:80"],
+        &["forward", "ecs:web", "-L", "0:80", "--background"],
+        &["proxy", "i-0123", "22"],
+        &["resolve", "web\u{202e}1"],
         &["shell", "i-0123\x1b[2J"],
     ] {
         let outcome = Program::start(&mut ssm(args)).wait();

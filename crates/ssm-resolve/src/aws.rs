@@ -43,6 +43,12 @@ impl AwsInventory {
         Self::from_clients(aws_sdk_ec2::Client::new(config), aws_sdk_ssm::Client::new(config))
     }
 
+    /// As [`AwsInventory::new`], with the Systems Manager API at this URL.
+    pub fn with_ssm_endpoint(config: &SdkConfig, url: &str) -> Self {
+        let ssm = aws_sdk_ssm::config::Builder::from(config).endpoint_url(url).build();
+        Self::from_clients(aws_sdk_ec2::Client::new(config), aws_sdk_ssm::Client::from_conf(ssm))
+    }
+
     /// What these clients see.
     pub fn from_clients(ec2: aws_sdk_ec2::Client, ssm: aws_sdk_ssm::Client) -> Self {
         Self { ec2, ssm }

@@ -243,15 +243,20 @@ impl fmt::Display for Attempt {
         if let Some(target) = &self.alias {
             write!(f, " for {}", shown(target))?;
         }
-        f.write_str(": ")?;
-        match &self.outcome {
-            Outcome::Found(matches) if matches.len() == 1 => write!(f, "found {}", matches[0]),
-            Outcome::Found(matches) => write!(f, "found {} machines", matches.len()),
-            Outcome::Alias(target) => write!(f, "stands for {}", shown(target)),
-            Outcome::Nothing => write!(f, "nothing found"),
-            Outcome::NotMine => write!(f, "does not look up this form"),
-            Outcome::Failed(error) => write!(f, "{error}"),
-            Outcome::NotAsked => write!(f, "not asked"),
+        write!(f, ": {}", self.outcome)
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Found(matches) if matches.len() == 1 => write!(f, "found {}", matches[0]),
+            Self::Found(matches) => write!(f, "found {} machines", matches.len()),
+            Self::Alias(target) => write!(f, "stands for {}", shown(target)),
+            Self::Nothing => write!(f, "nothing found"),
+            Self::NotMine => write!(f, "does not look up this form"),
+            Self::Failed(error) => write!(f, "{error}"),
+            Self::NotAsked => write!(f, "not asked"),
         }
     }
 }

@@ -77,6 +77,11 @@ impl AwsControl {
         Ok(Self { client: Client::from_conf(ssm.build()), config, region, credentials })
     }
 
+    /// What was found, for clients of other services in the same account. The endpoint of [`AwsOptions`] is not a part of it.
+    pub fn sdk_config(&self) -> &SdkConfig {
+        &self.config
+    }
+
     /// The region in use.
     pub fn region(&self) -> &str {
         &self.region

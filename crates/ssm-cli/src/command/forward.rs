@@ -9,11 +9,14 @@ mod tunnels;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use ssm_resolve::Target;
+
 use crate::args::{DurationArg, ForwardArgs};
 use crate::background::{self, Launched};
 use crate::config::{Config, Flags, Value};
 use crate::error::Error;
-use crate::options::{self, Source};
+use crate::lookup;
+use crate::options::Source;
 use crate::process::Signals;
 use crate::registry::Entry;
 
@@ -31,7 +34,8 @@ const FAILURE: u8 = 255;
 pub(crate) async fn run(mut args: ForwardArgs, config: &Config) -> Result<ExitCode, Error> {
     fill(&mut args, config)?;
     let args = &args;
-    let target = options::target(args.target.as_deref())?;
+    // What cannot be a target is told before anything is started.
+    let _: Option<Target> = args.target.as_deref().map(str::parse).transpose()?;
     if args.connection.attach && (args.specs.len() > 1 || args.lanes() > 1) {
         return Err(Error::Usage("--attach has one session: give one -L, and no --lanes".into()));
     }
@@ -40,6 +44,10 @@ pub(crate) async fn run(mut args: ForwardArgs, config: &Config) -> Result<ExitCo
         let limit = args.wait.flatten().map(|DurationArg(limit)| limit);
         return background::launch(limit, &mut signals).await;
     }
+    let target = tokio::select! {
+        target = lookup::session_target(args.target.as_deref(), &args.connection) => target?,
+        _ = signals.next() => return Ok(ExitCode::SUCCESS),
+    };
     #[cfg(feature = "metrics")]
     if let Some(address) = args.metrics {
         crate::metrics::serve(address).await?;

@@ -8,6 +8,7 @@ mod group;
 pub(crate) mod loopback;
 pub(crate) mod plugin;
 pub(crate) mod proxy;
+pub(crate) mod resolve;
 pub(crate) mod shell;
 pub(crate) mod status;
 pub(crate) mod tunnels;

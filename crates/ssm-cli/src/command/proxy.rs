@@ -1,5 +1,6 @@
 //! `ssm proxy`
 
+use std::net::Ipv6Addr;
 use std::process::ExitCode;
 
 use ssm_portfwd::Notice;
@@ -9,6 +10,7 @@ use crate::args::ProxyArgs;
 use crate::command::{self, Opened};
 use crate::config::{Config, Flags};
 use crate::error::Error;
+use crate::lookup;
 use crate::options::{self, Source};
 use crate::output::complain;
 use crate::process::Signals;
@@ -26,7 +28,7 @@ pub(crate) async fn run(mut args: ProxyArgs, config: &Config) -> Result<ExitCode
     let named = args.target.as_ref().map(|_| place.target);
     let flags = Flags { connection: &mut args.connection, channel: Some(&mut args.channel), lanes: None };
     let alias = config.fill(named, flags).map(|alias| alias.target.text.as_str());
-    let target = options::target(alias.or(named))?;
+    let target = lookup::session_target(alias.or(named), &args.connection).await?;
     let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
     let input = Input::stdin().map_err(Error::local("cannot use stdin"))?;
     let output = Output::stdout().map_err(Error::local("cannot use stdout"))?;
@@ -73,10 +75,13 @@ struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// A port is what is behind the last colon if it is a number: the name of a container has a colon too.
+    /// A port is what is behind the last colon if it is a number: the name of a container has a colon too. An IPv6 address in front
+    /// of a port stands in brackets.
     fn parse(text: &'a str, port: Option<u16>) -> Result<Self, Error> {
         let text = text.rsplit_once('@').map_or(text, |(_user, host)| host);
-        let inner = text.rsplit_once(':').and_then(|(target, port)| Some((target, port.parse().ok()?)));
+        let is_address = text.parse::<Ipv6Addr>().is_ok();
+        let inner = text.rsplit_once(':').filter(|_| !is_address);
+        let inner = inner.and_then(|(target, port)| Some((target, port.parse().ok()?)));
         match (inner, port) {
             (Some(_), Some(_)) => Err(Error::Usage("give the port once: TARGET:PORT or TARGET PORT".into())),
             (Some((_, 0)), None) | (None, Some(0)) => Err(Error::Usage("port 0 leads nowhere".into())),
@@ -102,6 +107,9 @@ mod tests {
         assert_eq!(place("me@corp@i-0123456789abcdef0:22", None), Some(("i-0123456789abcdef0", 22)));
         assert_eq!(place("ecs:c_1_1-2", None), Some(("ecs:c_1_1-2", 22)));
         assert_eq!(place("ecs:c_1_1-2:2222", None), Some(("ecs:c_1_1-2", 2222)));
+        assert_eq!(place("tag:Name=web:2222", None), Some(("tag:Name=web", 2222)));
+        assert_eq!(place("2001:db8::1", None), Some(("2001:db8::1", 22)));
+        assert_eq!(place("[2001:db8::1]:2222", None), Some(("[2001:db8::1]", 2222)));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::args::ShellArgs;
 use crate::command::{self, Opened};
 use crate::config::{Config, Flags};
 use crate::error::{Error, ending};
+use crate::lookup;
 use crate::options::{self, Source};
 use crate::output::{complain, say};
 use crate::process::Signals;
@@ -19,7 +20,8 @@ use crate::process::Signals;
 pub(crate) async fn run(mut args: ShellArgs, config: &Config) -> Result<ExitCode, Error> {
     fill(&mut args, config);
     let args = &args;
-    let request = request(args)?;
+    let target = lookup::session_target(args.target.as_deref(), &args.connection).await?;
+    let request = request(args, target);
     let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
     let mut source = Source::load(&args.connection, "ssm shell").await?;
     let session = match command::open(&mut source, &request, options::shell_config(), &mut signals).await? {
@@ -75,8 +77,7 @@ fn signal_name(number: i32) -> Cow<'static, str> {
     }
 }
 
-fn request(args: &ShellArgs) -> Result<StartSession, Error> {
-    let target = options::target(args.target.as_deref())?;
+fn request(args: &ShellArgs, target: String) -> StartSession {
     let request = match &args.document {
         Some(document) => StartSession::document(target, document),
         None => StartSession::shell(target),
@@ -85,7 +86,7 @@ fn request(args: &ShellArgs) -> Result<StartSession, Error> {
         .parameters
         .iter()
         .fold(request, |request, parameter| request.parameter(&parameter.key, &parameter.value));
-    Ok(request.reason(args.connection.reason.clone()))
+    request.reason(args.connection.reason.clone())
 }
 
 /// Tells the user what happens besides the shell's own output.

@@ -17,6 +17,8 @@ mod nginx;
 mod openssh;
 mod postgres;
 mod redis;
+#[cfg(feature = "lookup")]
+mod resolve;
 mod shell;
 mod ssm_session;
 mod support;

@@ -1,0 +1,63 @@
+//! `ssm resolve`
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use serde_json::json;
+use ssm_resolve::{Aliases, Explanation, ResolveError, Target};
+
+use crate::args::ResolveArgs;
+use crate::config::{Config, Flags};
+use crate::error::Error;
+use crate::lookup;
+use crate::output::say;
+
+/// Runs the command.
+pub(crate) async fn run(mut args: ResolveArgs, config: &Config) -> Result<ExitCode, Error> {
+    let flags = Flags { connection: &mut args.connection, channel: None, lanes: None };
+    let alias = config.fill(Some(&args.target), flags);
+    let mut aliases = BTreeMap::new();
+    if let Some(alias) = alias {
+        aliases.insert(args.target.clone(), alias.target.text.parse()?);
+    }
+    let target: Target = args.target.parse()?;
+    let explanation = lookup::explain(&target, Aliases::new(aliases), &args.connection).await?;
+    if args.json {
+        print(&to_json(&target, &explanation));
+    } else if explanation.result.is_ok() {
+        // A failure brings what each step said with it.
+        explanation.attempts.iter().for_each(say);
+    }
+    let resolved = explanation.result?;
+    if !args.json {
+        print(resolved.target());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(line: &impl Display) {
+    // A reader that has seen enough is no failure.
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+fn to_json(target: &Target, explanation: &Explanation) -> serde_json::Value {
+    let steps = explanation.attempts.iter().map(|attempt| {
+        let (step, said) = (&attempt.step, attempt.outcome.to_string());
+        match &attempt.alias {
+            Some(alias) => json!({ "step": step, "for": alias.to_string(), "said": said }),
+            None => json!({ "step": step, "said": said }),
+        }
+    });
+    let steps: Vec<_> = steps.collect();
+    match &explanation.result {
+        Ok(resolved) => {
+            json!({ "target": target.to_string(), "found": resolved.found, "step": resolved.step, "steps": steps })
+        }
+        Err(ResolveError::Ambiguous { matches, .. }) => {
+            json!({ "target": target.to_string(), "matches": matches, "steps": steps })
+        }
+        Err(_) => json!({ "target": target.to_string(), "steps": steps }),
+    }
+}
