@@ -22,6 +22,11 @@ impl Steps {
         self.done.push((name, start.elapsed(), result));
     }
 
+    /// Whether the step of this name has run without a failure.
+    pub(crate) fn passed(&self, name: &str) -> bool {
+        self.done.iter().any(|(done, _, result)| *done == name && result.is_ok())
+    }
+
     /// Prints the summary.
     ///
     /// # Errors
@@ -48,6 +53,7 @@ mod tests {
         steps.run("first", || Ok(()));
         steps.run("second", || Err(Failure::new("broken")));
         steps.run("third", || Ok(()));
+        assert!(steps.passed("first") && !steps.passed("second") && !steps.passed("fourth"));
         assert_eq!(steps.finish().unwrap_err().to_string(), "failed: second");
     }
 }
