@@ -7,7 +7,7 @@ use crate::document::StartSession;
 use crate::endpoint::Endpoint;
 use crate::sign::Identity;
 
-/// The AWS API as far as a session needs it. Implemented on the AWS SDK ([`AwsControl`](crate::AwsControl), feature `aws`) and
+/// The AWS API as far as a session needs it. Implemented on the AWS SDK (`AwsControl`, feature `aws`) and
 /// by the loopback.
 ///
 /// Each call finds fresh credentials for itself: a session can outlive those it was started with.
