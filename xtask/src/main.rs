@@ -8,6 +8,7 @@
 //! | `test` | setup, check, every test, a short fuzz run |
 //! | `fuzz` | builds and runs the fuzz targets on the stable compiler |
 //! | `bench` | the benches by short name |
+//! | `man` | the manual pages |
 //!
 //! `process` runs commands, `steps` times them, `workspace` knows where things are.
 
@@ -15,6 +16,7 @@ mod bench;
 mod check;
 mod fuzz;
 mod layers;
+mod man;
 mod process;
 mod setup;
 mod steps;
@@ -34,7 +36,8 @@ usage: cargo xtask <command>
   test [--no-fuzz]                 setup, check, all tests, a short fuzz run
   fuzz [--seconds N] [TARGET [FILE...]]
                                    fuzz all targets or one; with files, replay just those
-  bench [NAME] [-- ARGS...]        run the benches, all or one by name";
+  bench [NAME] [-- ARGS...]        run the benches, all or one by name
+  man                              write the manual pages into target/man";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -58,6 +61,7 @@ fn dispatch(args: &[String]) -> Result<(), Failure> {
         ("test", []) => test::run(&workspace, test::Fuzzing::Short),
         ("test", [flag]) if flag == "--no-fuzz" => test::run(&workspace, test::Fuzzing::Skip),
         ("fuzz", args) => fuzz::run(&workspace, fuzz::Request::parse(args)?),
+        ("man", []) => man::run(&workspace),
         ("bench", args) => bench::run(&workspace, args),
         _ => Err(Failure::new(USAGE)),
     }

@@ -55,6 +55,8 @@ pub(crate) enum Command {
     Proxy(ProxyArgs),
     Resolve(ResolveArgs),
     Plugin(PluginArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
     Loopback(LoopbackArgs),
     Demo(DemoArgs),
 }
@@ -321,6 +323,24 @@ pub(crate) struct LoopbackArgs {
 pub(crate) struct DemoArgs {
     #[command(flatten)]
     pub(crate) agent: AgentArgs,
+}
+
+/// Write the completions of a shell to stdout
+///
+/// For the start of each shell, so that the aliases and groups of the configuration are those of today: in ~/.bashrc
+/// `source <(ssm completions bash)`, in ~/.zshrc the same with zsh behind compinit, in fish's config.fish `ssm completions fish | source`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Write the manual pages
+#[derive(Debug, ClapArgs)]
+#[command(hide = true)]
+pub(crate) struct ManArgs {
+    /// Into this folder
+    pub(crate) folder: PathBuf,
 }
 
 /// Who asks, where, and why.

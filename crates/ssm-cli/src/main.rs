@@ -77,6 +77,8 @@ fn run(args: Args) -> Result<ExitCode, Error> {
             Command::Proxy(args) => command::proxy::run(args, &config()?).await,
             Command::Resolve(args) => command::resolve::run(args, &config()?).await,
             Command::Plugin(args) => plugin::run(args.args).await,
+            Command::Completions(args) => Ok(command::completions::run(&args, config_flag.as_deref())),
+            Command::Man(args) => command::man::run(&args),
             Command::Loopback(args) => command::loopback::run(&args).await,
             Command::Demo(args) => command::demo::run(&args).await,
         }

@@ -136,7 +136,6 @@ fn an_alias_brings_its_forwards_and_the_command_line_goes_before_them() {
     program.until(|said| said.contains(socket.to_str().unwrap()).then_some(()));
     assert!(port_of(&program.stderr()).is_none(), "{}", program.stderr());
     refused(&home.ssm(&["forward", "none"]), "say what to forward: -L SPEC");
-    refused(&home.ssm(&["forward", "nobody", "-L", "80"]), "nobody");
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! One file per subcommand, and what several of them do alike.
 
+pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod down;
 pub(crate) mod forward;
 mod group;
 pub(crate) mod loopback;
+pub(crate) mod man;
 pub(crate) mod plugin;
 pub(crate) mod proxy;
 pub(crate) mod resolve;
