@@ -6,15 +6,19 @@ use crate::workspace::Workspace;
 struct Bench {
     name: &'static str,
     package: &'static str,
+    /// For `cargo bench`, in addition.
+    features: &'static [&'static str],
 }
 
 const BENCHES: &[Bench] = &[
-    Bench { name: "codec", package: "ssm-proto" },
-    Bench { name: "pair", package: "ssm-channel" },
-    Bench { name: "frames", package: "ssm-smux" },
-    // With the AWS SDK: the sessions of lanes are started by it.
-    Bench { name: "tunnel", package: "ssm-cli" },
+    Bench { name: "codec", package: "ssm-proto", features: &[] },
+    Bench { name: "pair", package: "ssm-channel", features: &[] },
+    Bench { name: "frames", package: "ssm-smux", features: &[] },
+    // With what starts sessions, which lanes need, and without what looks targets up, which takes minutes to build.
+    Bench { name: "tunnel", package: "ssm-cli", features: TUNNEL },
 ];
+
+const TUNNEL: &[&str] = &["--no-default-features", "--features", "aws,demo"];
 
 /// `[NAME...] [-- ARGS...]`; the arguments go to the benches.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<(), Failure> {
@@ -26,10 +30,10 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<(), Failure>
     if let Some(unknown) = names.iter().find(|name| !BENCHES.iter().any(|bench| bench.name == *name)) {
         return Err(Failure::new(format!("no bench {unknown}; there are: {known}")));
     }
-    for Bench { name, package } in BENCHES {
+    for Bench { name, package, features } in BENCHES {
         if names.is_empty() || names.iter().any(|chosen| chosen == name) {
             let mut command = cargo(&workspace.root);
-            command.args(["bench", "--locked", "--package", package]);
+            command.args(["bench", "--locked", "--package", package]).args(*features);
             run_command(command.args(["--bench", name, "--"]).args(passed))?;
         }
     }
