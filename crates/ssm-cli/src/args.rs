@@ -355,6 +355,12 @@ pub(crate) struct ConnectionArgs {
     /// URL of the Systems Manager API
     #[arg(long, value_name = "URL")]
     pub(crate) endpoint_url: Option<String>,
+    /// URL of an ssmmessages endpoint, in place of the one the service names: https://HOST[:PORT]
+    #[arg(long, value_name = "URL")]
+    pub(crate) ssmmessages_endpoint_url: Option<String>,
+    /// File of PEM certificates to trust in place of the system's, for the API and for data channels
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_bundle: Option<PathBuf>,
     /// Take the first machine when a name means several
     #[arg(long)]
     pub(crate) first: bool,

@@ -10,6 +10,7 @@ mod log;
 mod lookup;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod network;
 mod options;
 mod output;
 mod places;

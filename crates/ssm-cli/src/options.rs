@@ -4,11 +4,12 @@ use std::env;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use ssm_session::{ChannelConfig, Config, Endpoint, KnownSizes, Pacing, Session, StartSession};
+use ssm_session::{ChannelConfig, Config, Endpoint, KnownSizes, Pacing, Route, Session, StartSession};
 
 use crate::args::{ChannelArgs, ConnectionArgs, PacingArg};
 use crate::control::Control;
 use crate::error::Error;
+use crate::network;
 
 /// Holds a session for `--attach`: its token opens it, so it is never an argument.
 pub(crate) const ATTACH_VARIABLE: &str = "SSM_ATTACH";
@@ -24,8 +25,8 @@ const BURST_PART: u32 = 9;
 pub(crate) enum Source {
     /// The API starts them.
     Api(Box<Control>),
-    /// This one was started elsewhere.
-    Attach(Option<Endpoint>),
+    /// This one was started elsewhere, and is reached this way.
+    Attach(Option<Endpoint>, Box<Route>),
 }
 
 impl Source {
@@ -39,7 +40,7 @@ impl Source {
         })?;
         let endpoint = Endpoint::from_json(&json)
             .map_err(|error| Error::Usage(format!("{ATTACH_VARIABLE} does not hold a session: {error}")))?;
-        Ok(Self::Attach(Some(endpoint)))
+        Ok(Self::Attach(Some(endpoint), Box::new(network::route(connection)?)))
     }
 
     /// Opens a session; the one that was started elsewhere once.
@@ -50,8 +51,11 @@ impl Source {
     ) -> Result<Session<Control>, Error> {
         match self {
             Self::Api(control) => Ok(Session::start((**control).clone(), request, config).await?),
-            Self::Attach(endpoint) => match endpoint.take() {
-                Some(endpoint) => Ok(Session::open(Control::Attached, endpoint, config).await?),
+            Self::Attach(endpoint, route) => match endpoint.take() {
+                Some(endpoint) => {
+                    let config = Config { route: Some(Route::clone(route)), ..config };
+                    Ok(Session::open(Control::Attached, endpoint, config).await?)
+                }
                 None => Err(Error::Usage("--attach has one session: give one -L".into())),
             },
         }
@@ -70,6 +74,8 @@ pub(crate) async fn account(connection: &ConnectionArgs) -> Result<ssm_session::
         profile: connection.profile.clone(),
         region: connection.region.clone(),
         endpoint_url: connection.endpoint_url.clone(),
+        ssmmessages_endpoint: network::stream_endpoint(connection)?,
+        network: network::network(connection)?,
     };
     ssm_session::AwsControl::load(options).await.map_err(Error::Account)
 }

@@ -1,21 +1,25 @@
 //! The control plane on the AWS SDK.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::env;
+use std::time::Duration;
 
+use aws_config::identity::IdentityCache;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::ProvideCredentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_ssm::Client;
-use aws_sdk_ssm::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 use ssm_proto::Token;
 
+use crate::api_client;
 use crate::control::{ControlError, ControlErrorKind, ControlPlane, Resumed, SessionId};
+use crate::credentials::{Chain, causes, find};
+use crate::dial::DialError;
 use crate::document::StartSession;
 use crate::endpoint::Endpoint;
+use crate::network::Network;
+use crate::route::Route;
 use crate::sign::Identity;
+use crate::stream_url::{StreamEndpoint, StreamHosts};
 
 /// How long connecting to the API may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,8 +31,12 @@ pub struct AwsOptions {
     pub profile: Option<String>,
     /// Region.
     pub region: Option<String>,
-    /// URL of the Systems Manager API.
+    /// URL of the Systems Manager API. Data channels may lead to its host, too.
     pub endpoint_url: Option<String>,
+    /// Where data channels lead, in place of the host that the service names.
+    pub ssmmessages_endpoint: Option<StreamEndpoint>,
+    /// The way to the API and to data channels.
+    pub network: Network,
 }
 
 /// [`ControlPlane`] on `aws-sdk-ssm`, with credentials from the SDK's usual chain.
@@ -37,13 +45,9 @@ pub struct AwsControl {
     client: Client,
     config: SdkConfig,
     region: String,
-    /// What the last upgrade was signed with. The chain has no memory of its own, and a single sign-on or an external program
-    /// takes long to ask.
-    credentials: Arc<Mutex<Option<Credentials>>>,
+    route: Route,
+    credentials: Chain,
 }
-
-/// Credentials that expire within this are asked for anew.
-const EXPIRY_MARGIN: Duration = Duration::from_secs(300);
 
 impl AwsControl {
     /// Finds region and credentials. Makes no API call; credentials that need the network are fetched with the first one.
@@ -52,11 +56,12 @@ impl AwsControl {
     ///
     /// When no region is configured.
     pub async fn load(options: AwsOptions) -> Result<Self, ControlError> {
-        let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+        let http = api_client::http_client(options.network.clone());
         let timeouts = aws_config::timeout::TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build();
-        let mut loader =
-            aws_config::defaults(BehaviorVersion::latest()).http_client(http).timeout_config(timeouts);
-        if let Some(profile) = options.profile {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http.clone())
+            .timeout_config(timeouts);
+        if let Some(profile) = &options.profile {
             loader = loader.profile_name(profile);
         }
         if let Some(region) = options.region {
@@ -69,15 +74,30 @@ impl AwsControl {
                 "no AWS region: give --region, set AWS_REGION, or set `region` in the profile",
             ));
         };
+        let credentials = Chain::new(options.profile, &config, http);
+        // The chain has a memory of its own, and forgets what the service does not take.
+        let config = config
+            .into_builder()
+            .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))
+            .identity_cache(IdentityCache::no_cache())
+            .build();
         let mut ssm = aws_sdk_ssm::config::Builder::from(&config);
-        if let Some(url) = options.endpoint_url {
+        if let Some(url) = &options.endpoint_url {
             ssm = ssm.endpoint_url(url);
         }
-        let credentials = Arc::default();
-        Ok(Self { client: Client::from_conf(ssm.build()), config, region, credentials })
+        let api = options.endpoint_url.or_else(|| api_variable(|name| env::var(name).ok()));
+        let streams = StreamHosts {
+            region: Some(region.clone()),
+            endpoint: options.ssmmessages_endpoint,
+            trusted: Vec::new(),
+        };
+        let streams = api.into_iter().fold(streams, |streams, api| streams.trusting(&api));
+        let route = Route { network: options.network, streams };
+        Ok(Self { client: Client::from_conf(ssm.build()), config, region, route, credentials })
     }
 
-    /// What was found, for clients of other services in the same account. The endpoint of [`AwsOptions`] is not a part of it.
+    /// What was found, for clients of other services in the same account: they go the same way, with the same credentials. The
+    /// endpoint of [`AwsOptions`] is not a part of it.
     pub fn sdk_config(&self) -> &SdkConfig {
         &self.config
     }
@@ -99,8 +119,10 @@ impl ControlPlane for AwsControl {
         for (name, values) in &request.parameters {
             call = call.parameters(name, values.clone());
         }
-        let answer =
-            call.send().await.map_err(|error| explain("ssm:StartSession", &request.target, error))?;
+        let answer = match call.send().await {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.failed("ssm:StartSession", &request.target, error).await),
+        };
         match (answer.session_id, answer.stream_url, answer.token_value) {
             (Some(id), Some(stream_url), Some(token)) => {
                 Ok(Endpoint { session_id: SessionId::new(id), stream_url, token: Token::new(token) })
@@ -114,7 +136,10 @@ impl ControlPlane for AwsControl {
 
     async fn resume(&self, id: &SessionId) -> Result<Resumed, ControlError> {
         let call = self.client.resume_session().session_id(id.as_str());
-        let answer = call.send().await.map_err(|error| explain("ssm:ResumeSession", id.as_str(), error))?;
+        let answer = match call.send().await {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.failed("ssm:ResumeSession", id.as_str(), error).await),
+        };
         Ok(match answer.token_value.filter(|token| !token.is_empty()) {
             Some(token) => Resumed::Endpoint(Endpoint {
                 session_id: id.clone(),
@@ -127,33 +152,41 @@ impl ControlPlane for AwsControl {
 
     async fn terminate(&self, id: &SessionId) -> Result<(), ControlError> {
         let call = self.client.terminate_session().session_id(id.as_str());
-        call.send().await.map_err(|error| explain("ssm:TerminateSession", id.as_str(), error))?;
-        Ok(())
+        match call.send().await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.failed("ssm:TerminateSession", id.as_str(), error).await),
+        }
     }
 
     async fn identity(&self) -> Result<Option<Identity>, ControlError> {
-        if let Some(credentials) = self.cached() {
-            return Ok(Some(Identity::new(credentials, self.region.clone())));
-        }
-        let Some(provider) = self.config.credentials_provider() else { return Ok(None) };
-        match provider.provide_credentials().await {
-            Ok(credentials) => {
-                *self.credentials.lock().unwrap_or_else(PoisonError::into_inner) = Some(credentials.clone());
-                Ok(Some(Identity::new(credentials, self.region.clone())))
-            }
-            Err(error) => Err(ControlError::new(
-                ControlErrorKind::Credentials,
-                format!("no usable AWS credentials: {}", DisplayErrorContext(error)),
-            )),
-        }
+        Ok(Some(Identity::new(self.credentials.fetch().await?, self.region.clone())))
+    }
+
+    fn route(&self) -> Route {
+        self.route.clone()
     }
 }
 
+/// Where the environment puts the Systems Manager API.
+fn api_variable(read: impl Fn(&str) -> Option<String>) -> Option<String> {
+    if read("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        return None;
+    }
+    let read = |name: &str| read(name).filter(|value| !value.is_empty());
+    read("AWS_ENDPOINT_URL_SSM").or_else(|| read("AWS_ENDPOINT_URL"))
+}
+
 impl AwsControl {
-    fn cached(&self) -> Option<Credentials> {
-        let cached = self.credentials.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        let fresh = cached.expiry().is_none_or(|at| at > SystemTime::now() + EXPIRY_MARGIN);
-        fresh.then_some(cached)
+    /// [`explain`], and another look for credentials next time if these are not good.
+    async fn failed<E>(&self, action: &str, resource: &str, error: SdkError<E>) -> ControlError
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let error = explain(action, resource, error);
+        if error.kind() == ControlErrorKind::Credentials {
+            self.credentials.forget().await;
+        }
+        error
     }
 }
 
@@ -162,6 +195,13 @@ fn explain<E>(action: &str, resource: &str, error: SdkError<E>) -> ControlError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
+    if let Some(error) = find::<ControlError>(&error) {
+        return error.clone();
+    }
+    if let Some(error) = find::<DialError>(&error) {
+        let message = format!("the Systems Manager API was not reached: {error}");
+        return ControlError::new(ControlErrorKind::Unreachable, message);
+    }
     let text = error.message().unwrap_or_default().to_owned();
     let (kind, message) = match (&error, error.code().unwrap_or_default()) {
         (_, "TargetNotConnected") => (
@@ -177,10 +217,12 @@ where
             (ControlErrorKind::NoSuchSession, format!("session {resource} does not exist"))
         }
         (_, "AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation") => {
-            (ControlErrorKind::AccessDenied, format!("{action} on {resource} is denied: {text}"))
+            let (action, resource) = missing(&text).unwrap_or((action, resource));
+            let message = format!("denied: your permissions do not allow {action} on {resource} ({text})");
+            (ControlErrorKind::AccessDenied, message)
         }
         (_, "ExpiredTokenException" | "ExpiredToken" | "RequestExpired") => {
-            (ControlErrorKind::Credentials, format!("the AWS credentials have expired: {text}"))
+            (ControlErrorKind::Credentials, format!("the AWS credentials have expired: renew them ({text})"))
         }
         (
             _,
@@ -198,21 +240,47 @@ where
             (ControlErrorKind::Service, format!("{action} failed: {code} {text}"))
         }
         (SdkError::ConstructionFailure(_), _) => {
-            (ControlErrorKind::Invalid, format!("{action} cannot be called: {}", DisplayErrorContext(&error)))
-        }
-        (SdkError::DispatchFailure(failure), _) if !failure.is_io() && !failure.is_timeout() => {
-            let cause = DisplayErrorContext(&error).to_string();
-            let kind = if cause.contains("redential") {
-                ControlErrorKind::Credentials
-            } else {
-                ControlErrorKind::Unreachable
-            };
-            (kind, format!("{action} was not sent: {cause}"))
+            (ControlErrorKind::Invalid, format!("{action} cannot be called: {}", causes(&error)))
         }
         _ => (
             ControlErrorKind::Unreachable,
-            format!("the Systems Manager API was not reached: {}", DisplayErrorContext(&error)),
+            format!("the Systems Manager API was not reached: {}", causes(&error)),
         ),
     };
     ControlError::new(kind, message)
+}
+
+/// The action and the resource that IAM names in `... is not authorized to perform: ACTION on resource: RESOURCE because ...`.
+fn missing(text: &str) -> Option<(&str, &str)> {
+    let mut words = text.split_once("to perform: ")?.1.split_whitespace();
+    let action = words.next()?;
+    match (words.next(), words.next()) {
+        (Some("on"), Some("resource:")) => Some((action, words.next()?)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denial_names_the_action_and_the_resource_that_iam_names() {
+        let text = "User: arn:aws:iam::1:user/u is not authorized to perform: ssm:StartSession on resource: \
+            arn:aws:ssm:eu-west-1::document/X because no identity-based policy allows the ssm:StartSession action";
+        assert_eq!(missing(text), Some(("ssm:StartSession", "arn:aws:ssm:eu-west-1::document/X")));
+        assert_eq!(missing("no"), None);
+        assert_eq!(missing("to perform: ssm:X"), None);
+    }
+
+    #[test]
+    fn the_api_endpoint_is_read_as_the_sdk_reads_it() {
+        let variable = |vars: &[(&str, &str)]| {
+            api_variable(|name| vars.iter().find(|(var, _)| *var == name).map(|(_, value)| (*value).into()))
+        };
+        let both = [("AWS_ENDPOINT_URL", "http://all"), ("AWS_ENDPOINT_URL_SSM", "http://ssm")];
+        assert_eq!(variable(&both).as_deref(), Some("http://ssm"));
+        assert_eq!(variable(&both[..1]).as_deref(), Some("http://all"));
+        assert_eq!(variable(&[both[0], ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")]), None);
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::document::StartSession;
 use crate::endpoint::Endpoint;
+use crate::route::Route;
 use crate::sign::Identity;
 
 /// The AWS API as far as a session needs it. Implemented on the AWS SDK (`AwsControl`, feature `aws`) and
@@ -23,6 +24,11 @@ pub trait ControlPlane: Send + Sync + 'static {
 
     /// Who signs the WebSocket upgrade; `None` for an unsigned one.
     fn identity(&self) -> impl Future<Output = Result<Option<Identity>, ControlError>> + Send;
+
+    /// The way to the data channels of its sessions, unless [`Config::route`](crate::Config::route) says another one.
+    fn route(&self) -> Route {
+        Route::default()
+    }
 }
 
 impl<C: ControlPlane> ControlPlane for Arc<C> {
@@ -40,6 +46,10 @@ impl<C: ControlPlane> ControlPlane for Arc<C> {
 
     async fn identity(&self) -> Result<Option<Identity>, ControlError> {
         (**self).identity().await
+    }
+
+    fn route(&self) -> Route {
+        (**self).route()
     }
 }
 

@@ -35,16 +35,25 @@
 //! ```
 
 #[cfg(feature = "aws")]
+mod api_client;
+#[cfg(feature = "aws")]
 mod aws;
 mod control;
+#[cfg(feature = "aws")]
+mod credentials;
 mod dial;
 mod document;
 mod endpoint;
 mod error;
 #[cfg(feature = "metrics")]
 mod meter;
+mod network;
+mod proxy;
+mod route;
 mod session;
 mod sign;
+mod stream;
+mod stream_url;
 
 #[cfg(feature = "aws")]
 pub use aws::{AwsControl, AwsOptions};
@@ -53,8 +62,11 @@ pub use dial::DialError;
 pub use document::StartSession;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::SessionError;
+pub use network::{Network, NetworkError, NetworkOptions};
+pub use route::Route;
 pub use session::{Config, Loss, Reading, Session};
 pub use sign::{Identity, UpgradeSigning};
+pub use stream_url::{StreamEndpoint, StreamHosts, StreamUrlError};
 
 pub use ssm_channel::{
     ChannelError, CloseReason, Config as ChannelConfig, Event, Evidence, HandshakeError, KnownSizes, Pacing,

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
-use rustls::ClientConfig;
 use ssm_channel::{Channel, CloseReason, Event, Ready, Role, Room, SendError, SessionKind, Stats, Transmit};
 use ssm_proto::{MessageBuf, PayloadType, Token};
 use tokio::time::Sleep;
@@ -22,6 +21,7 @@ use crate::endpoint::Endpoint;
 use crate::error::SessionError;
 #[cfg(feature = "metrics")]
 use crate::meter::Meter;
+use crate::route::Route;
 use crate::sign::UpgradeSigning;
 
 /// How long ending a session by API may take.
@@ -37,13 +37,13 @@ pub struct Config {
     pub channel: ssm_channel::Config,
     /// Whether upgrades are signed.
     pub signing: UpgradeSigning,
-    /// TLS of the WebSocket; `None` for the roots of the operating system.
-    pub tls: Option<Arc<ClientConfig>>,
+    /// The way to the data channel; `None` for the one of the control plane.
+    pub route: Option<Route>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { channel: ssm_channel::Config::client(), signing: UpgradeSigning::Auto, tls: None }
+        Self { channel: ssm_channel::Config::client(), signing: UpgradeSigning::Auto, route: None }
     }
 }
 
@@ -544,7 +544,8 @@ async fn open_socket<C: ControlPlane>(control: &C, url: &str, config: &Config) -
             None
         }),
     };
-    dial(url, identity.as_ref(), config.tls.as_ref()).await
+    let route = config.route.clone().unwrap_or_else(|| control.route());
+    dial(url, identity.as_ref(), &route).await
 }
 
 fn message(transmit: Transmit) -> Message {

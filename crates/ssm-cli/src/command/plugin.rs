@@ -13,14 +13,16 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use ssm_portfwd::{Forwarder, ListenAddr};
-use ssm_session::{ChannelConfig, Config, PortMode, Ready, Session, SessionKind};
+use ssm_session::{ChannelConfig, Config, PortMode, Ready, Route, Session, SessionKind};
 use ssm_shell::Io;
 
 use self::arguments::{Arguments, Request};
 use self::banner::Banner;
+use crate::args::ConnectionArgs;
 use crate::command::{self, Opened, end, shell};
 use crate::control::Control;
 use crate::error::Error;
+use crate::network;
 use crate::options;
 use crate::output::complain;
 use crate::process::{Signal, Signals};
@@ -62,7 +64,11 @@ fn failed(reason: &str) -> ExitCode {
 
 async fn start(arguments: Arguments) -> Result<ExitCode, Error> {
     let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
-    let control = control(&arguments).await;
+    let mut route = network::route(&ConnectionArgs::default())?;
+    if let Some(url) = &arguments.endpoint_url {
+        route.streams = route.streams.trusting(url);
+    }
+    let control = control(&arguments, &route).await;
     let banner = Banner::new(arguments.endpoint.session_id.as_str());
     banner.starting();
     let mut channel = ChannelConfig::client();
@@ -70,7 +76,9 @@ async fn start(arguments: Arguments) -> Result<ExitCode, Error> {
     if arguments.is_port {
         channel.assume_ready = None;
     }
-    let opening = Session::open(control, arguments.endpoint, Config { channel, ..Config::default() });
+    // The service that started the session is not always Systems Manager, so its hosts are judged without a region.
+    let config = Config { channel, route: Some(route), ..Config::default() };
+    let opening = Session::open(control, arguments.endpoint, config);
     let session = tokio::select! {
         session = opening => session?,
         signal = signals.next() => return Ok(left(signal)),
@@ -156,11 +164,13 @@ fn left(signal: Signal) -> ExitCode {
 
 /// Who resumes and ends the session: the account that started it. Without one it runs until its connection is lost.
 #[cfg(feature = "aws")]
-async fn control(arguments: &Arguments) -> Control {
+async fn control(arguments: &Arguments, route: &Route) -> Control {
     let options = ssm_session::AwsOptions {
         profile: arguments.profile.clone(),
         region: arguments.region.clone(),
         endpoint_url: arguments.endpoint_url.clone(),
+        ssmmessages_endpoint: route.streams.endpoint.clone(),
+        network: route.network.clone(),
     };
     match ssm_session::AwsControl::load(options).await {
         Ok(aws) => Control::Handed(aws),
@@ -173,6 +183,6 @@ async fn control(arguments: &Arguments) -> Control {
 
 #[cfg(not(feature = "aws"))]
 #[expect(clippy::unused_async, reason = "the other one waits")]
-async fn control(_: &Arguments) -> Control {
+async fn control(_: &Arguments, _: &Route) -> Control {
     Control::Attached
 }

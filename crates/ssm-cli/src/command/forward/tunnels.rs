@@ -120,7 +120,7 @@ impl<'a> Tunnels<'a> {
             (Entrance::Proxy(proxy), Source::Api(control)) => {
                 self.start_proxy(index, proxy, Arc::new(Control::clone(control)));
             }
-            (Entrance::Proxy(_), Source::Attach(_)) => {
+            (Entrance::Proxy(_), Source::Attach(..)) => {
                 return Err(Error::Usage("-D starts sessions, which --attach cannot".into()));
             }
         }
@@ -146,7 +146,7 @@ impl<'a> Tunnels<'a> {
                 let run = forwarder.run_lanes(lanes, config, notice, shutdown);
                 self.tasks.spawn(async move { (index, run.await) });
             }
-            Source::Attach(_) => {
+            Source::Attach(..) => {
                 let session = match command::open(source, &request, session, signals).await? {
                     Opened::Session(session) => *session,
                     Opened::Left(_) => return Ok(Started::Left),

@@ -1,0 +1,39 @@
+//! The way out that flags and environment describe.
+
+use std::env;
+
+use ssm_session::{Network, NetworkOptions, Route, StreamEndpoint, StreamHosts};
+
+use crate::args::ConnectionArgs;
+use crate::error::Error;
+
+/// Where data channels lead, as AWS names such variables: by the service.
+const STREAM_ENDPOINT_VARIABLE: &str = "AWS_ENDPOINT_URL_SSMMESSAGES";
+
+/// Proxies and certificates: flags before the environment.
+pub(crate) fn network(connection: &ConnectionArgs) -> Result<Network, Error> {
+    let mut options = NetworkOptions::from_env();
+    if connection.ca_bundle.is_some() {
+        options.ca_bundle.clone_from(&connection.ca_bundle);
+    }
+    Network::new(&options).map_err(|error| Error::Usage(error.to_string()))
+}
+
+/// Where data channels lead: a flag before the environment.
+pub(crate) fn stream_endpoint(connection: &ConnectionArgs) -> Result<Option<StreamEndpoint>, Error> {
+    let (name, url) = match &connection.ssmmessages_endpoint_url {
+        Some(url) => ("--ssmmessages-endpoint-url", url.clone()),
+        None => match env::var(STREAM_ENDPOINT_VARIABLE) {
+            Ok(url) if !url.is_empty() => (STREAM_ENDPOINT_VARIABLE, url),
+            _ => return Ok(None),
+        },
+    };
+    let endpoint = StreamEndpoint::parse(&url);
+    endpoint.map(Some).map_err(|error| Error::Usage(format!("{name} cannot be used: {error}")))
+}
+
+/// The way to the data channel of a session that was started elsewhere.
+pub(crate) fn route(connection: &ConnectionArgs) -> Result<Route, Error> {
+    let streams = StreamHosts { endpoint: stream_endpoint(connection)?, ..StreamHosts::default() };
+    Ok(Route { network: network(connection)?, streams })
+}

@@ -1,0 +1,183 @@
+//! Who asks: the SDK's chain of credentials with a memory, and its errors in words.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::imds::credentials::ImdsCredentialsProvider;
+use aws_config::meta::credentials::CredentialsProviderChain;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, future};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use tokio::sync::Mutex;
+
+use crate::control::{ControlError, ControlErrorKind};
+use crate::dial::DialError;
+
+/// Credentials that expire within this are asked for anew.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(300);
+
+/// The chain, which is gone through from its start each time, so that files that have changed are read again. It has a memory:
+/// a single sign-on or an external program takes long to ask.
+#[derive(Debug, Clone)]
+pub(crate) struct Chain {
+    setup: Arc<Setup>,
+    known: Arc<Mutex<Option<Credentials>>>,
+}
+
+#[derive(Debug)]
+struct Setup {
+    /// A profile that was asked for, which comes before keys in the environment.
+    profile: Option<String>,
+    provider: ProviderConfig,
+    region: Option<Region>,
+}
+
+impl Chain {
+    /// The chain for `profile`, or for what the environment says.
+    pub(crate) fn new(profile: Option<String>, config: &SdkConfig, http: SharedHttpClient) -> Self {
+        let provider = ProviderConfig::without_region()
+            .with_behavior_version(Some(BehaviorVersion::latest()))
+            .with_region(config.region().cloned())
+            .with_use_fips(config.use_fips())
+            .with_use_dual_stack(config.use_dual_stack())
+            .with_http_client(http);
+        let setup = Setup { profile, provider, region: config.region().cloned() };
+        Self { setup: Arc::new(setup), known: Arc::default() }
+    }
+
+    /// Credentials that are good for some minutes, if there are any.
+    pub(crate) async fn fetch(&self) -> Result<Credentials, ControlError> {
+        // Held while they are asked for, so that many who want them ask once.
+        let mut known = self.known.lock().await;
+        let lasts = |credentials: &Credentials, margin| {
+            credentials.expiry().is_none_or(|at| at > SystemTime::now() + margin)
+        };
+        if let Some(credentials) = known.as_ref().filter(|known| lasts(known, EXPIRY_MARGIN)) {
+            return Ok(credentials.clone());
+        }
+        match self.setup.look().await {
+            Ok(credentials) => Ok(known.insert(credentials).clone()),
+            Err(error) => {
+                let error = in_words(self.setup.profile.as_deref(), &error);
+                let last = known.take().filter(|known| lasts(known, Duration::ZERO));
+                let Some(last) = last else { return Err(error) };
+                tracing::warn!(%error, "no new credentials; the last ones are still good");
+                Ok(known.insert(last).clone())
+            }
+        }
+    }
+
+    /// Does not take the known ones again.
+    pub(crate) async fn forget(&self) {
+        *self.known.lock().await = None;
+    }
+}
+
+impl ProvideCredentials for Chain {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async {
+            self.fetch().await.map_err(CredentialsError::provider_error)
+        })
+    }
+}
+
+impl Setup {
+    async fn look(&self) -> Result<Credentials, CredentialsError> {
+        let provider = &self.provider;
+        let Some(name) = &self.profile else {
+            let chain = DefaultCredentialsChain::builder().configure(provider.clone());
+            return chain.region(self.region.clone()).build().await.provide_credentials().await;
+        };
+        let profile =
+            ProfileFileCredentialsProvider::builder().profile_name(name).configure(provider).build();
+        match profile.provide_credentials().await {
+            Err(error @ CredentialsError::CredentialsNotLoaded(_)) if !is_undefined(&causes(&error)) => {}
+            found => return found,
+        }
+        let container = EcsCredentialsProvider::builder().configure(provider).build();
+        let instance = ImdsCredentialsProvider::builder().configure(provider).build();
+        let rest = CredentialsProviderChain::first_try("EcsContainer", container)
+            .or_else("Ec2InstanceMetadata", instance);
+        rest.provide_credentials().await
+    }
+}
+
+/// What to do about credentials that are not to be had. The SDK's own types for it are not public, so its words are looked at.
+fn in_words(profile: Option<&str>, error: &CredentialsError) -> ControlError {
+    let causes = causes(error);
+    let has = |words: &[&str]| words.iter().any(|word| causes.contains(word));
+    let named = |prefix: &str| profile.map_or_else(String::new, |profile| format!("{prefix}{profile}"));
+    if let Some(unreachable) = find::<DialError>(error) {
+        let message = format!("the AWS credentials cannot be fetched: {unreachable}");
+        return ControlError::new(ControlErrorKind::Unreachable, message);
+    }
+    let message = if has(&["SSO token", "Session token not found or invalid"]) {
+        format!("the single sign-on is over, or was never begun: run `aws sso login{}`", named(" --profile "))
+    } else if is_undefined(&causes) {
+        format!("there is no such profile in ~/.aws/config or ~/.aws/credentials: {causes}")
+    } else if matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
+        none(profile)
+    } else if has(&["ExpiredToken"]) {
+        format!("the AWS credentials{} start from have expired: renew them", named(" that profile "))
+    } else if has(&["AssumeRole", "AccessDenied"]) {
+        format!(
+            "the role of the profile cannot be assumed: {causes} (a role that wants a second factor cannot be: no code is asked for)"
+        )
+    } else {
+        format!("no usable AWS credentials: {causes}")
+    };
+    ControlError::new(ControlErrorKind::Credentials, message)
+}
+
+fn none(profile: Option<&str>) -> String {
+    let looked = match profile {
+        Some(profile) => format!("the profile {profile} has none, and"),
+        None => "no AWS_ACCESS_KEY_ID in the environment, none in the profile that AWS_PROFILE names or that is called default, no \
+            AWS_WEB_IDENTITY_TOKEN_FILE, and"
+            .into(),
+    };
+    format!(
+        "no AWS credentials: {looked} neither a container nor an instance that gives any; name a profile with --profile, or run \
+         `aws configure` or `aws sso login`"
+    )
+}
+
+fn is_undefined(causes: &str) -> bool {
+    causes.contains("was not defined")
+}
+
+/// An error with all that led to it.
+pub(crate) fn causes(error: &(dyn StdError + 'static)) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        if words.last().is_none_or(|last| !last.contains(&text)) {
+            words.push(text);
+        }
+        next = error.source();
+    }
+    words.join(": ")
+}
+
+/// The error of this type among an error's causes.
+pub(crate) fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
