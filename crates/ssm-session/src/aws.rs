@@ -68,7 +68,8 @@ impl AwsControl {
             loader = loader.region(Region::new(region));
         }
         let config = loader.load().await;
-        let Some(region) = config.region().map(ToString::to_string) else {
+        let Some(region) = config.region().map(ToString::to_string).filter(|region| !region.is_empty())
+        else {
             return Err(ControlError::new(
                 ControlErrorKind::Invalid,
                 "no AWS region: give --region, set AWS_REGION, or set `region` in the profile",

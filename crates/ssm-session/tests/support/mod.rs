@@ -100,6 +100,7 @@ impl StreamServer {
     }
 }
 
+#[expect(clippy::result_large_err, reason = "the type of the handshake's callback")]
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, sender: mpsc::UnboundedSender<Opened>) {
     let mut host = String::new();
     let note = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {

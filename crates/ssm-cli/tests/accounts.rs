@@ -1,0 +1,360 @@
+//! Credentials of every kind, through a proxy that opens TLS with an authority of its own, as company networks have.
+//!
+//! Nothing here leaves this machine and nothing of the user's is read: AWS is played by the proxy.
+
+#![cfg(feature = "aws")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+const TARGET: &str = "i-0123456789abcdef0";
+
+const DENIED: &str = r#"{"__type":"AccessDeniedException","message":"User: u is not authorized to perform: ssm:StartSession on resource: arn:aws:ssm:eu-west-1::document/X because no identity-based policy allows it"}"#;
+
+#[test]
+fn a_profile_that_is_asked_for_comes_before_keys_in_the_environment() {
+    let aws = Aws::start(denies);
+    let account = Account::new("[profile static]\naws_access_key_id=AKIDSTATIC\naws_secret_access_key=s\n");
+    let keys = [("AWS_ACCESS_KEY_ID", "AKIDENV"), ("AWS_SECRET_ACCESS_KEY", "s")];
+    let said = account.shell(&aws, &["--profile", "static"], &keys);
+    assert_eq!(aws.keys("ssm."), ["AKIDSTATIC"]);
+    assert!(said.contains("do not allow ssm:StartSession on arn:aws:ssm:eu-west-1::document/X"), "{said}");
+    account.shell(&aws, &[], &keys);
+    assert_eq!(aws.keys("ssm."), ["AKIDSTATIC", "AKIDENV"]);
+}
+
+#[test]
+fn a_chain_of_roles_is_followed() {
+    let aws = Aws::start(denies);
+    let account = Account::new(
+        "[profile base]\naws_access_key_id=AKIDBASE\naws_secret_access_key=s\n\
+         [profile one]\nrole_arn=arn:aws:iam::1:role/ONE\nsource_profile=base\n\
+         [profile two]\nrole_arn=arn:aws:iam::1:role/TWO\nsource_profile=one\n",
+    );
+    account.shell(&aws, &["--profile", "two"], &[]);
+    assert_eq!(aws.keys("sts."), ["AKIDBASE", "AKIDONE"]);
+    assert_eq!(aws.keys("ssm."), ["AKIDTWO"]);
+}
+
+#[test]
+fn a_program_is_asked_once() {
+    let aws = Aws::start(denies);
+    let account = Account::new("");
+    let program = account.file("program");
+    let script = "#!/bin/sh\necho asked >> \"$0.log\"\n\
+        echo '{\"Version\":1,\"AccessKeyId\":\"AKIDPROGRAM\",\"SecretAccessKey\":\"s\",\"SessionToken\":\"t\"}'\n";
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    account.configure(&format!("[profile program]\ncredential_process={}\n", program.display()));
+    account.shell(&aws, &["--profile", "program"], &[]);
+    assert_eq!(aws.keys("ssm."), ["AKIDPROGRAM"]);
+    assert_eq!(fs::read_to_string(account.file("program.log")).unwrap(), "asked\n");
+}
+
+#[test]
+fn a_token_of_the_platform_is_exchanged() {
+    let aws = Aws::start(denies);
+    let account = Account::new("");
+    fs::write(account.file("token"), "a.b.c").unwrap();
+    account.configure(&format!(
+        "[profile web]\nrole_arn=arn:aws:iam::1:role/WEB\nweb_identity_token_file={}\n",
+        account.file("token").display()
+    ));
+    account.shell(&aws, &["--profile", "web"], &[]);
+    assert_eq!(aws.keys("ssm."), ["AKIDWEB"]);
+}
+
+#[test]
+fn a_single_sign_on_is_used_and_its_end_is_told() {
+    let aws = Aws::start(denies);
+    let profile = |name| {
+        format!(
+            "[profile {name}]\nsso_session={name}\nsso_account_id=1\nsso_role_name=r\n\
+             [sso-session {name}]\nsso_region=eu-west-1\nsso_start_url=https://{name}.example/start\n"
+        )
+    };
+    let account = Account::new(&format!("{}{}{}", profile("corp"), profile("old"), profile("never")));
+    // Named by the SHA-1 of the session's name, as the AWS CLI writes them.
+    let cache = account.file(".aws/sso/cache");
+    fs::create_dir_all(&cache).unwrap();
+    for (file, until) in [
+        ("ee0bfd2552fbd840c02cc48b6e823320543c450f.json", "2999-01-01T00:00:00Z"),
+        ("c00dbbc9dadfbe1e232e93a729dd4752fade0abf.json", "2020-01-01T00:00:00Z"),
+    ] {
+        let token = format!(r#"{{"accessToken":"good","expiresAt":"{until}","region":"eu-west-1"}}"#);
+        fs::write(cache.join(file), token).unwrap();
+    }
+    account.shell(&aws, &["--profile", "corp"], &[]);
+    assert_eq!(aws.keys("ssm."), ["AKIDSSO"]);
+    for name in ["old", "never"] {
+        let said = account.shell(&aws, &["--profile", name], &[]);
+        assert!(said.contains(&format!("aws sso login --profile {name}")), "{said}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_said() {
+    let aws = Aws::start(denies);
+    let account = Account::new("[profile empty]\noutput=json\n");
+    let none = account.shell(&aws, &[], &[]);
+    assert!(none.contains("AWS_ACCESS_KEY_ID") && none.contains("--profile"), "{none}");
+    let empty = account.shell(&aws, &["--profile", "empty"], &[]);
+    assert!(empty.contains("the profile empty has none"), "{empty}");
+    let keys = [("AWS_ACCESS_KEY_ID", "AKIDENV"), ("AWS_SECRET_ACCESS_KEY", "s")];
+    let missing = account.shell(&aws, &["--profile", "nowhere"], &keys);
+    assert!(missing.contains("no such profile") && missing.contains("nowhere"), "{missing}");
+    let region = account.shell(&aws, &[], &[("AWS_REGION", "")]);
+    assert!(region.contains("--region"), "{region}");
+    assert!(aws.keys("ssm.").is_empty());
+}
+
+#[test]
+fn expired_credentials_are_told_as_such() {
+    let expired = r#"{"__type":"ExpiredTokenException","message":"The security token included in the request is expired"}"#;
+    let aws = Aws::start(move |host, request| match host.starts_with("ssm.") {
+        true => (400, expired.into()),
+        false => denies(host, request),
+    });
+    let account = Account::new("[default]\naws_access_key_id=AKID\naws_secret_access_key=s\n");
+    let said = account.shell(&aws, &[], &[]);
+    assert!(said.contains("have expired"), "{said}");
+}
+
+#[test]
+fn what_is_throttled_is_tried_again() {
+    let throttled = r#"{"__type":"ThrottlingException","message":"Rate exceeded"}"#;
+    let calls = Mutex::new(0);
+    let aws = Aws::start(move |host, request| {
+        let mut calls = calls.lock().unwrap();
+        *calls += 1;
+        if *calls == 1 { (400, throttled.into()) } else { denies(host, request) }
+    });
+    let account = Account::new("[default]\naws_access_key_id=AKID\naws_secret_access_key=s\n");
+    let said = account.shell(&aws, &[], &[]);
+    assert!(said.contains("denied"), "{said}");
+    assert_eq!(aws.keys("ssm.").len(), 2);
+}
+
+#[test]
+fn a_proxy_that_is_not_trusted_and_one_that_is_none_are_named() {
+    let aws = Aws::start(denies);
+    let account = Account::new("[default]\naws_access_key_id=AKID\naws_secret_access_key=s\n");
+    let said = account.shell(&aws, &[], &[("AWS_CA_BUNDLE", "")]);
+    assert!(said.contains("not trusted") && said.contains("AWS_CA_BUNDLE"), "{said}");
+    let said = account.shell(&aws, &[], &[("HTTPS_PROXY", "http://user:hush@127.0.0.1:9")]);
+    assert!(said.contains("through the proxy http://127.0.0.1:9") && !said.contains("hush"), "{said}");
+    let said = account.shell(&aws, &[], &[("HTTPS_PROXY", "gopher://user:hush@p")]);
+    assert!(said.contains("HTTPS_PROXY is no URL of a proxy") && !said.contains("hush"), "{said}");
+    let said = account.shell(&aws, &["--ca-bundle", "/nonexistent.pem"], &[]);
+    assert!(said.contains("/nonexistent.pem"), "{said}");
+}
+
+#[test]
+fn a_stream_url_of_a_stranger_gets_no_token() {
+    let answer =
+        r#"{"SessionId":"s-1","TokenValue":"hush","StreamUrl":"wss://ssmmessages.evil.example/v1/s-1"}"#;
+    let aws =
+        Aws::start(move |host, request| match (host.starts_with("ssm."), request.contains("StartSession")) {
+            (true, true) => (200, answer.into()),
+            (true, false) => (200, "{}".into()),
+            _ => denies(host, request),
+        });
+    let account = Account::new("[default]\naws_access_key_id=AKID\naws_secret_access_key=s\n");
+    let said = account.shell(&aws, &[], &[]);
+    assert!(said.contains("ssmmessages.evil.example") && said.contains("not sent"), "{said}");
+    assert!(!said.contains("hush"), "{said}");
+    assert!(aws.keys("ssmmessages.").is_empty());
+}
+
+/// A home with AWS files in it.
+struct Account {
+    home: tempfile::TempDir,
+}
+
+impl Account {
+    fn new(config: &str) -> Self {
+        let account = Self { home: tempfile::tempdir().unwrap() };
+        fs::create_dir_all(account.file(".aws")).unwrap();
+        account.configure(config);
+        account
+    }
+
+    fn configure(&self, config: &str) {
+        fs::write(self.file(".aws/config"), config).unwrap();
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    /// What `ssm shell` says before it fails.
+    fn shell(&self, aws: &Aws, args: &[&str], vars: &[(&str, &str)]) -> String {
+        let mut command: Command = common::ssm(&[&["shell", TARGET], args].concat());
+        for name in
+            ["HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"]
+        {
+            command.env_remove(name);
+        }
+        command
+            .env("HOME", self.home.path())
+            .env("AWS_CONFIG_FILE", self.file(".aws/config"))
+            .env("AWS_REGION", "eu-west-1")
+            .env("HTTPS_PROXY", format!("http://{}", aws.address))
+            .env("AWS_CA_BUNDLE", aws.bundle())
+            .envs(vars.iter().copied());
+        let outcome = common::Program::start(&mut command).wait();
+        assert!(!outcome.status.success());
+        outcome.stderr
+    }
+}
+
+/// All of AWS, behind a proxy that opens TLS.
+struct Aws {
+    address: SocketAddr,
+    dir: tempfile::TempDir,
+    requests: Arc<Mutex<Vec<(String, String)>>>,
+}
+
+impl Aws {
+    /// `answer` gets the host and the request, and gives a status and a body.
+    fn start(answer: impl Fn(&str, &str) -> (u16, String) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (config, authority) = tls();
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("ca.pem"), authority).unwrap();
+        let aws = Self { address: listener.local_addr().unwrap(), dir, requests: Arc::default() };
+        let (requests, answer) = (Arc::clone(&aws.requests), Arc::new(answer));
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (requests, answer, config) =
+                    (Arc::clone(&requests), Arc::clone(&answer), Arc::clone(&config));
+                thread::spawn(move || serve(stream, config, &requests, &*answer));
+            }
+        });
+        aws
+    }
+
+    fn bundle(&self) -> PathBuf {
+        Path::new(self.dir.path()).join("ca.pem")
+    }
+
+    /// The access keys that signed the requests to a service.
+    fn keys(&self, service: &str) -> Vec<String> {
+        let requests = self.requests.lock().unwrap();
+        let to = requests.iter().filter(|(host, _)| host.starts_with(service));
+        to.map(|(_, request)| {
+            let key = request.split_once("Credential=").and_then(|(_, rest)| rest.split_once('/'));
+            key.map_or_else(String::new, |(key, _)| key.to_owned())
+        })
+        .collect()
+    }
+}
+
+fn tls() -> (Arc<ServerConfig>, String) {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let names =
+        ["*.eu-west-1.amazonaws.com", "portal.sso.eu-west-1.amazonaws.com", "ssmmessages.evil.example"];
+    let certificate =
+        CertificateParams::new(names.map(str::to_owned)).unwrap().signed_by(&key, &issuer).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    (Arc::new(config), issuer.pem())
+}
+
+fn serve(
+    mut stream: TcpStream,
+    config: Arc<ServerConfig>,
+    requests: &Mutex<Vec<(String, String)>>,
+    answer: &dyn Fn(&str, &str) -> (u16, String),
+) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        if stream.read_exact(&mut byte).is_err() {
+            return;
+        }
+        head.extend_from_slice(&byte);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let host = head.strip_prefix("CONNECT ").unwrap().split(':').next().unwrap().to_owned();
+    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+    let mut stream = BufReader::new(StreamOwned::new(ServerConnection::new(config).unwrap(), stream));
+    while let Some(request) = request(&mut stream) {
+        let (status, body) = answer(&host, &request);
+        requests.lock().unwrap().push((host.clone(), request));
+        let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n", body.len());
+        if stream.get_mut().write_all((head + &body).as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+/// Head and body of a request, as one text.
+fn request(stream: &mut impl BufRead) -> Option<String> {
+    let mut request = String::new();
+    let mut length = 0;
+    loop {
+        let start = request.len();
+        if stream.read_line(&mut request).ok()? == 0 {
+            return None;
+        }
+        let line = request[start..].trim_end().to_ascii_lowercase();
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).ok()?;
+    request.push_str(&String::from_utf8_lossy(&body));
+    Some(request)
+}
+
+/// Gives credentials to everybody, and nobody a session.
+fn denies(host: &str, request: &str) -> (u16, String) {
+    if host.starts_with("sts.") {
+        let role = ["ONE", "TWO", "WEB"].into_iter().find(|role| request.contains(&format!("role%2F{role}")));
+        let action =
+            if request.contains("WithWebIdentity") { "AssumeRoleWithWebIdentity" } else { "AssumeRole" };
+        let credentials = format!(
+            "<AccessKeyId>AKID{}</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>\
+             <Expiration>2999-01-01T00:00:00Z</Expiration>",
+            role.unwrap_or_default()
+        );
+        return (
+            200,
+            format!(
+                "<{action}Response><{action}Result><Credentials>{credentials}</Credentials></{action}Result></{action}Response>"
+            ),
+        );
+    }
+    if host.starts_with("portal.sso.") {
+        assert!(request.to_ascii_lowercase().contains("x-amz-sso_bearer_token: good"), "{request}");
+        let credentials = r#"{"roleCredentials":{"accessKeyId":"AKIDSSO","secretAccessKey":"s","sessionToken":"t","expiration":32503680000000}}"#;
+        return (200, credentials.into());
+    }
+    (400, DENIED.into())
+}
