@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use aws_smithy_runtime_api::client::connection::{CaptureSmithyConnection, ConnectionMetadata};
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
     http_client_fn,
@@ -16,7 +17,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
 use http::Uri;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::client::legacy::connect::{Connected, Connection, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tower_service::Service;
 
@@ -78,7 +79,9 @@ impl HttpConnector for Api {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let (pool, limit) = (self.pool.clone(), self.answer_timeout);
         HttpConnectorFuture::new(async move {
-            let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+            let mut request =
+                request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+            show_connection(&mut request);
             match tokio::time::timeout(limit, pool.request(request)).await {
                 Ok(Ok(response)) => HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
                     .map_err(|error| ConnectorError::other(error.into(), None)),
@@ -86,6 +89,23 @@ impl HttpConnector for Api {
                 Err(elapsed) => Err(ConnectorError::timeout(elapsed.into())),
             }
         })
+    }
+}
+
+/// Shows the SDK which connection a request is sent on: after some failures it does not want to have it used again.
+fn show_connection(request: &mut http::Request<SdkBody>) {
+    let used = capture_connection(request);
+    if let Some(slot) = request.extensions().get::<CaptureSmithyConnection>() {
+        slot.set_connection_retriever(move || {
+            used.connection_metadata().as_ref()?;
+            let used = used.clone();
+            let close = move || {
+                if let Some(connection) = used.connection_metadata().as_ref() {
+                    connection.poison();
+                }
+            };
+            Some(ConnectionMetadata::builder().proxied(false).poison_fn(close).build())
+        });
     }
 }
 
