@@ -213,11 +213,11 @@ impl Place {
             Some("ws") => return Err(StreamUrlError::Plain),
             _ => return Err(StreamUrlError::Scheme),
         };
-        // A port that is not a number is read as none.
-        let port = match (authority.port_u16(), authority.as_str().ends_with(authority.host())) {
-            (Some(port), _) => port,
-            (None, true) => port,
-            (None, false) => return Err(StreamUrlError::Syntax),
+        // `Uri` takes more than a port behind an address in brackets, and a port that is not a number for none.
+        let port = match (authority.as_str().strip_prefix(authority.host()), authority.port_u16()) {
+            (Some(""), _) => port,
+            (Some(behind), Some(port)) if behind.starts_with(':') => port,
+            _ => return Err(StreamUrlError::Syntax),
         };
         Ok(Self { host, port, secure })
     }

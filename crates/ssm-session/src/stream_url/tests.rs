@@ -99,6 +99,8 @@ fn what_is_no_stream_url_is_named() {
         ("wss://ssmmessages.us-east-1.amazonaws.com:/v1", "no URL"),
         ("wss://ssmmessages.us-east-1.amazonaws.com\u{ff0e}example.com/v1", "no URL"),
         ("wss://ssmmessages.us-east-1.amazonaws.com\\@example.com/v1", "no URL"),
+        ("wss://[::1]ssmmessages:443/v1", "no URL"),
+        ("wss://[::1]:443ssmmessages/v1", "no URL"),
     ] {
         let error = error(&StreamHosts::default(), url);
         assert!(error.contains(words), "{url}: {error}");
