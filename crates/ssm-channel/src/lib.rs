@@ -81,3 +81,4 @@ pub use error::{ChannelError, HandshakeError, SendError};
 pub use event::{CloseReason, Event, Evidence, PortMode, Ready, SessionKind, Transmit};
 pub use size::KnownSizes;
 pub use stats::Stats;
+pub use version::AgentAbilities;

@@ -9,6 +9,46 @@ use crate::PortMode;
 /// The value of a document's `type` property that asks for port forwarding (agent `config.go` `LocalPortForwarding`).
 const LOCAL_PORT_FORWARDING: &str = "LocalPortForwarding";
 
+/// Agents above this one multiplex.
+const MUX_ABOVE: &str = "3.0.196.0";
+
+/// Agents up to this one expect keep-alives.
+const KEEP_ALIVE_UP_TO: &str = "3.1.1511.0";
+
+/// What an agent can do, by the version it says it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AgentAbilities {
+    /// Carries several connections at a time in a port session: above 3.0.196.0 (plugin `config.go`
+    /// `TCPMultiplexingSupportedAfterThisAgentVersion`).
+    pub multiplexes: bool,
+    /// Expects keep-alives of clients in such a session, which the service counts as traffic, so that it never ends for being
+    /// idle: up to 3.1.1511.0 (plugin `config.go` `TCPMultiplexingWithSmuxKeepAliveDisabledAfterThisAgentVersion`).
+    pub expects_keep_alives: bool,
+    /// Heeds the flag that ends a port session: above 2.3.722.0 (plugin `config.go`
+    /// `TerminateSessionFlagSupportedAfterThisAgentVersion`).
+    pub heeds_terminate_flag: bool,
+    /// Leads to other hosts: from 3.1.1374.0 (AWS documentation, `AWS-StartPortForwardingSessionToRemoteHost`).
+    pub reaches_hosts: bool,
+    /// Runs commands without a terminal: from 3.0.1124.0 (release notes).
+    pub runs_commands: bool,
+    /// Keeps stdout and stderr of such a command apart and tells its exit code: from 3.1.1511.0 (release notes).
+    pub separates_output: bool,
+}
+
+impl AgentAbilities {
+    /// Those of this version. What cannot be read as one is taken for the oldest.
+    pub fn of(version: &str) -> Self {
+        Self {
+            multiplexes: is_above(version, MUX_ABOVE),
+            expects_keep_alives: !is_above(version, KEEP_ALIVE_UP_TO),
+            heeds_terminate_flag: heeds_terminate_flag(version),
+            reaches_hosts: !is_above("3.1.1374.0", version),
+            runs_commands: !is_above("3.0.1124.0", version),
+            separates_output: !is_above("3.1.1511.0", version),
+        }
+    }
+}
+
 /// How a client runs a port session with an agent of this version.
 ///
 /// Both sides decide alone: the client by the agent's version being above 3.0.196.0 (plugin `portsession.go`
@@ -18,8 +58,8 @@ pub(crate) fn client_port_mode(port: &PortProperties, agent: &str, client: &str)
     if port.forwarding_type != LOCAL_PORT_FORWARDING {
         return PortMode::Stream;
     }
-    if is_above(agent, "3.0.196.0") && agent_allows_mux(client) {
-        PortMode::Mux { keep_alive: !is_above(agent, "3.1.1511.0") }
+    if is_above(agent, MUX_ABOVE) && agent_allows_mux(client) {
+        PortMode::Mux { keep_alive: !is_above(agent, KEEP_ALIVE_UP_TO) }
     } else {
         PortMode::Basic
     }
@@ -93,6 +133,18 @@ mod tests {
         assert_eq!(mode("3.0.196.1"), PortMode::Mux { keep_alive: true });
         assert_eq!(mode("3.1.1511.0"), PortMode::Mux { keep_alive: true });
         assert_eq!(mode("3.1.1512.0"), PortMode::Mux { keep_alive: false });
+    }
+
+    #[test]
+    fn abilities_begin_where_they_are_said_to() {
+        let of = AgentAbilities::of;
+        assert!(!of("3.1.1373.9").reaches_hosts && of("3.1.1374.0").reaches_hosts);
+        assert!(!of("3.0.1123.0").runs_commands && of("3.0.1124").runs_commands);
+        assert!(!of("3.1.1510.0").separates_output && of("3.1.1511.0").separates_output);
+        assert!(of("3.1.1511.0").expects_keep_alives && !of("3.1.1511.1").expects_keep_alives);
+        assert!(!of("3.0.196.0").multiplexes && of("3.0.196.1").multiplexes);
+        let unknown = of("x");
+        assert!(!unknown.multiplexes && !unknown.heeds_terminate_flag && !unknown.reaches_hosts);
     }
 
     #[test]
