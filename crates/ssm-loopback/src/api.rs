@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::date;
+use crate::document::check_name;
+use crate::document_api;
 use crate::service::{Service, SessionAnswer, SessionRequest, StartError, UnknownSession};
 use crate::session_store::{Record, Status};
 
@@ -38,10 +40,12 @@ pub(crate) async fn call(service: &Arc<Service>, target: &str, body: &[u8]) -> R
         Some("TerminateSession") => terminate_session(service, parse(body)?).await,
         Some("DescribeSessions") => describe_sessions(service, parse(body)?),
         Some("DescribeInstanceInformation") => describe_instance_information(&service.config, parse(body)?),
+        Some("GetDocument") => document_api::get(service, body),
+        Some("DescribeDocument") => document_api::describe(service, body),
         Some("GetConnectionStatus") => connection_status(&service.config, parse(body)?),
         _ => Err(ApiError::new(
             "UnknownOperationException",
-            "the loopback does not know this operation: it serves the sessions of SSM",
+            "the loopback does not know this operation: it serves the sessions and documents of SSM",
         )),
     }
 }
@@ -60,13 +64,7 @@ struct StartSession {
 fn start_session(service: &Arc<Service>, input: StartSession) -> Result<Value, ApiError> {
     limit("target", &input.target, 1..=400)?;
     if let Some(name) = &input.document_name {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "_-.:/".contains(c);
-        if !(3..=128).contains(&name.len()) || !name.chars().all(allowed) {
-            return Err(invalid(
-                "documentName",
-                "Member must satisfy regular expression pattern: ^[a-zA-Z0-9_\\-.:/]{3,128}$",
-            ));
-        }
+        check_name("documentName", name)?;
     }
     if let Some(reason) = &input.reason {
         limit("reason", reason, 1..=256)?;
@@ -224,7 +222,7 @@ fn session(record: &Record, service: &Service) -> Value {
     session
 }
 
-fn owner_arn(config: &Config) -> String {
+pub(crate) fn owner_arn(config: &Config) -> String {
     format!("arn:aws:iam::000000000000:user/{}", config.owner)
 }
 
@@ -334,7 +332,7 @@ fn connection_status(config: &Config, input: GetConnectionStatus) -> Result<Valu
     Ok(json!({ "Target": input.target, "Status": status }))
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let body: &[u8] = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(body).map_err(|error| ApiError::new("SerializationException", error.to_string()))
 }
@@ -370,7 +368,7 @@ fn next_token(token: Option<&str>) -> Result<Option<u64>, ApiError> {
         .map_err(|_| ApiError::new("InvalidNextToken", "the token is not of this service"))
 }
 
-fn invalid(field: &str, constraint: &str) -> ApiError {
+pub(crate) fn invalid(field: &str, constraint: &str) -> ApiError {
     let message =
         format!("1 validation error detected: Value at '{field}' failed to satisfy constraint: {constraint}");
     ApiError::new("ValidationException", message)

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::api::{ApiError, invalid};
+
 /// The document of a StartSession without a name.
 pub(crate) const DEFAULT: &str = "SSM-SessionManagerRunShell";
 
@@ -43,6 +45,8 @@ impl SessionType {
 pub struct Document {
     pub(crate) name: String,
     pub(crate) body: Body,
+    /// The whole of it.
+    pub(crate) content: Value,
 }
 
 /// The members of a document body that matter here; the rest is ignored.
@@ -85,7 +89,12 @@ impl Document {
     /// # Errors
     /// When the body is not such a document; the message says where.
     pub fn from_json(name: impl Into<String>, body: &str) -> Result<Self, serde_json::Error> {
-        Ok(Self { name: name.into(), body: serde_json::from_str(body)? })
+        let mut content: Value = serde_json::from_str(body)?;
+        let body = serde_json::from_str(body)?;
+        if let Value::Object(members) = &mut content {
+            members.entry("schemaVersion").or_insert_with(|| "1.0".into());
+        }
+        Ok(Self { name: name.into(), body, content })
     }
 
     /// The name StartSession finds it under.
@@ -94,7 +103,21 @@ impl Document {
     }
 }
 
+/// The limits of a document's name.
+pub(crate) fn check_name(field: &str, name: &str) -> Result<(), ApiError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_-.:/".contains(c);
+    if (3..=128).contains(&name.len()) && name.chars().all(allowed) {
+        return Ok(());
+    }
+    Err(invalid(field, "Member must satisfy regular expression pattern: ^[a-zA-Z0-9_\\-.:/]{3,128}$"))
+}
+
 impl Body {
+    /// Names and defaults of the parameters.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.parameters.iter().map(|(name, parameter)| (name.as_str(), parameter.default.as_deref()))
+    }
+
     /// The properties with every `{{ parameter }}` replaced, as the agent does it (agent `agent/framework/docparser`).
     pub(crate) fn properties(&self, given: &BTreeMap<String, Vec<String>>) -> Result<Value, ParameterError> {
         if let Some(name) = given.keys().find(|name| !self.parameters.contains_key(*name)) {

@@ -22,7 +22,7 @@ use crate::api::{self, ApiError};
 use crate::config::{Cells, Upgrade};
 use crate::service::Service;
 use crate::sigv4::{SignatureError, SignedRequest, query_pairs};
-use crate::{gateway, random};
+use crate::{gateway, query, random};
 
 /// Largest API request. The biggest parameter AWS allows is 64 KiB.
 const BODY_LIMIT: usize = 256 * 1024;
@@ -33,6 +33,8 @@ const READ_LIMIT: Duration = Duration::from_secs(60);
 /// HTTP connections at once; further ones wait to be accepted. Upgraded ones no longer count.
 const CONNECTIONS: usize = 1024;
 const JSON: &str = "application/x-amz-json-1.1";
+/// What the query protocol is sent as; its answers are XML.
+const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
 /// Accepts connections for ever. Dropping the future drops them all, except those that were upgraded.
 pub(crate) async fn serve(listener: TcpListener, service: Arc<Service>) {
@@ -105,6 +107,10 @@ async fn call(service: &Arc<Service>, request: Request<Incoming>) -> Result<Answ
         }
     };
     let signed = SignedRequest { method: &head.method, uri: &head.uri, headers: &head.headers, body: &body };
+    if head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(FORM)) {
+        let verified = service.verifier("sts").verify(&signed).map_err(ApiError::from);
+        return Ok(xml_response(verified.and_then(|()| query::call(&service.config, &body))));
+    }
     service.verifier("ssm").verify(&signed)?;
     let target = head.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
     let answer = api::call(service, target.unwrap_or_default(), &body).await?;
@@ -160,6 +166,17 @@ impl From<SignatureError> for ApiError {
 fn error_response(error: ApiError) -> Answer {
     tracing::debug!(code = error.code, message = error.message, "request refused");
     json_response(error.status, &json!({ "__type": error.code, "message": error.message }))
+}
+
+fn xml_response(answer: Result<String, ApiError>) -> Answer {
+    let (status, xml) = match answer {
+        Ok(xml) => (StatusCode::OK, xml),
+        Err(error) => (error.status, query::error(&error)),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(xml)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/xml"));
+    response
 }
 
 fn json_response(status: StatusCode, body: &Value) -> Answer {

@@ -122,6 +122,11 @@ impl Service {
         }
     }
 
+    /// The document of this name.
+    pub(crate) fn document(&self, name: &str) -> Option<&Document> {
+        self.documents.get(name)
+    }
+
     /// The sessions and tokens. The lock is never held across an await.
     pub(crate) fn store(&self) -> MutexGuard<'_, SessionStore> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)

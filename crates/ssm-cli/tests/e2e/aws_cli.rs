@@ -117,12 +117,43 @@ fn the_api_answers_as_the_cli_expects() {
 }
 
 #[test]
+fn documents_and_the_caller_are_as_the_cli_expects() {
+    let loopback = Loopback::start();
+    let caller = json(&loopback, &["sts", "get-caller-identity"]);
+    assert_eq!(caller["Arn"], "arn:aws:iam::000000000000:user/loopback");
+    assert_eq!(caller["Account"], "000000000000");
+
+    let name = ["--name", "AWS-StartPortForwardingSessionToRemoteHost"];
+    let document = json(&loopback, &["ssm", "get-document", name[0], name[1]]);
+    assert_eq!((&document["DocumentType"], &document["Status"]), (&"Session".into(), &"Active".into()));
+    let content: Value = serde_json::from_str(document["Content"].as_str().unwrap()).unwrap();
+    assert_eq!((&content["schemaVersion"], &content["sessionType"]), (&"1.0".into(), &"Port".into()));
+    assert_eq!(content["properties"]["host"], "{{ host }}");
+    let described = &json(&loopback, &["ssm", "describe-document", name[0], name[1]])["Document"];
+    assert_eq!((&described["Owner"], &described["DocumentType"]), (&"Amazon".into(), &"Session".into()));
+    let parameters = described["Parameters"].as_array().unwrap();
+    assert!(parameters.iter().any(|parameter| parameter["Name"] == "host"), "{parameters:?}");
+
+    // An account has this one once somebody has set preferences.
+    for missing in ["SSM-SessionManagerRunShell", "AWS-NoSuchDocument"] {
+        let mut aws = aws(&loopback, &["ssm", "get-document", "--name", missing]);
+        let mut process = Process::spawn(&mut aws);
+        assert!(!process.wait().success());
+        assert!(process.stderr().contains("(InvalidDocument)"), "{}", process.stderr());
+    }
+}
+
+#[test]
 fn the_cli_is_refused_without_the_keys() {
     let loopback = Loopback::start();
     let mut aws = aws(&loopback, &["ssm", "describe-sessions", "--state", "Active"]);
     let mut process = Process::spawn(aws.env("AWS_SECRET_ACCESS_KEY", "x".repeat(40)));
     assert!(!process.wait().success());
     assert!(process.stderr().contains("InvalidSignatureException"), "{}", process.stderr());
+    let mut aws = self::aws(&loopback, &["sts", "get-caller-identity"]);
+    let mut process = Process::spawn(aws.env("AWS_SECRET_ACCESS_KEY", "x".repeat(40)));
+    assert!(!process.wait().success());
+    assert!(process.stderr().contains("(SignatureDoesNotMatch)"), "{}", process.stderr());
     let mut aws = self::aws(&loopback, &["ssm", "start-session", "--target", "i-0fffffffffffffff0"]);
     let mut process = Process::spawn(&mut aws);
     assert!(!process.wait().success());
