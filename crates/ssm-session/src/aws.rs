@@ -10,6 +10,7 @@ use aws_sdk_ssm::Client;
 use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 use ssm_proto::Token;
 
+use crate::access_key::AccessKey;
 use crate::api_client;
 use crate::control::{ControlError, ControlErrorKind, ControlPlane, Resumed, SessionId};
 use crate::credentials::{Chain, causes, find};
@@ -101,6 +102,15 @@ impl AwsControl {
     /// endpoint of [`AwsOptions`] is not a part of it.
     pub fn sdk_config(&self) -> &SdkConfig {
         &self.config
+    }
+
+    /// The credentials in use, as far as they can be shown. Fetches them.
+    ///
+    /// # Errors
+    ///
+    /// When there are none.
+    pub async fn access_key(&self) -> Result<AccessKey, ControlError> {
+        Ok(AccessKey::of(&self.credentials.fetch().await?))
     }
 
     /// The region in use.

@@ -35,6 +35,8 @@
 //! ```
 
 #[cfg(feature = "aws")]
+mod access_key;
+#[cfg(feature = "aws")]
 mod api_client;
 #[cfg(feature = "aws")]
 mod aws;
@@ -48,7 +50,10 @@ mod error;
 #[cfg(feature = "metrics")]
 mod meter;
 mod network;
+mod probe;
 mod proxy;
+#[cfg(feature = "aws")]
+mod rehearsal;
 mod route;
 mod session;
 mod sign;
@@ -56,21 +61,26 @@ mod stream;
 mod stream_url;
 
 #[cfg(feature = "aws")]
+pub use access_key::AccessKey;
+#[cfg(feature = "aws")]
 pub use aws::{AwsControl, AwsOptions};
 pub use control::{Attached, ControlError, ControlErrorKind, ControlPlane, Resumed, SessionId};
 pub use dial::DialError;
 pub use document::StartSession;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::SessionError;
-pub use network::{Network, NetworkError, NetworkOptions};
+pub use network::{Network, NetworkError, NetworkOptions, system_roots};
+pub use probe::{Probe, ProbeAnswer, ProbeError, ProbeStep, ProbeTls};
+#[cfg(feature = "aws")]
+pub use rehearsal::Rehearsal;
 pub use route::Route;
 pub use session::{Config, Loss, Reading, Session};
 pub use sign::{Identity, UpgradeSigning};
 pub use stream_url::{StreamEndpoint, StreamHosts, StreamUrlError};
 
 pub use ssm_channel::{
-    ChannelError, CloseReason, Config as ChannelConfig, Event, Evidence, HandshakeError, KnownSizes, Pacing,
-    PortMode, Ready, Room, SendError, SessionKind, Stats,
+    AgentAbilities, ChannelError, CloseReason, Config as ChannelConfig, Event, Evidence, HandshakeError,
+    KnownSizes, Pacing, PortMode, Ready, Room, SendError, SessionKind, Stats,
 };
 pub use ssm_proto::body::{ControlFlag, ExitCode, PortProperties, TerminalSize};
 pub use ssm_proto::{MessageBuf, PayloadType, Secret, Token};

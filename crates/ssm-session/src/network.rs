@@ -8,12 +8,13 @@ use std::io::{self, BufReader, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, UNIX_EPOCH};
 
 use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 use ssm_proto::Secret;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -171,7 +172,11 @@ impl Network {
         Ok(if to.secure { Stream::Nested(self.secure(*outer, to).await?) } else { Stream::Tls(outer) })
     }
 
-    async fn secure<S>(&self, stream: S, to: Destination<'_>) -> Result<Box<TlsStream<S>>, DialError>
+    pub(crate) async fn secure<S>(
+        &self,
+        stream: S,
+        to: Destination<'_>,
+    ) -> Result<Box<TlsStream<S>>, DialError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -182,7 +187,7 @@ impl Network {
         connected.map(Box::new).map_err(|error| failed(in_words(&error)))
     }
 
-    fn proxy(&self, to: Destination<'_>) -> Option<Proxy> {
+    pub(crate) fn proxy(&self, to: Destination<'_>) -> Option<Proxy> {
         let proxies = self.proxies.as_ref().filter(|_| !is_near(to.host))?;
         let scheme = if to.secure { "https" } else { "http" };
         let uri: Uri = format!("{scheme}://{to}/").parse().ok()?;
@@ -239,14 +244,25 @@ async fn open(host: &str, port: u16) -> io::Result<TcpStream> {
 fn in_words(error: &io::Error) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match inner {
-        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)) => {
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
             "its certificate is from an authority that is not trusted; if that is your network's, set AWS_CA_BUNDLE to a file \
              with the authority's certificate"
                 .into()
         }
+        Some(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
+            format!("its certificate has expired, on {}, if the clock of this machine is right", date(*not_after))
+        }
+        Some(rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. })) => {
+            format!("its certificate begins on {}, if the clock of this machine is right", date(*not_before))
+        }
+        Some(rustls::Error::InvalidMessage(_)) => "it does not answer with TLS".into(),
         Some(other) => other.to_string(),
         None => error.to_string(),
     }
+}
+
+fn date(time: UnixTime) -> String {
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(time.as_secs()))
 }
 
 fn read_bundle(path: &Path) -> Result<RootCertStore, String> {
@@ -261,26 +277,37 @@ fn read_bundle(path: &Path) -> Result<RootCertStore, String> {
 
 /// TLS with the roots of the operating system, read when the first connection is made.
 fn system_tls() -> Arc<ClientConfig> {
-    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    let config = CONFIG.get_or_init(|| {
+    Arc::clone(&system().0)
+}
+
+/// How many certificates the operating system has for authorities that can be trusted. Reads them.
+pub fn system_roots() -> usize {
+    system().1
+}
+
+fn system() -> &'static (Arc<ClientConfig>, usize) {
+    static SYSTEM: OnceLock<(Arc<ClientConfig>, usize)> = OnceLock::new();
+    SYSTEM.get_or_init(|| {
         let found = rustls_native_certs::load_native_certs();
         for error in &found.errors {
             tracing::debug!(%error, "a root certificate was not read");
         }
         let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(found.certs);
-        Arc::new(client_config(roots))
-    });
-    Arc::clone(config)
+        let (taken, _unreadable) = roots.add_parsable_certificates(found.certs);
+        (Arc::new(client_config(roots)), taken)
+    })
+}
+
+fn client_config(roots: RootCertStore) -> ClientConfig {
+    tls_builder().with_root_certificates(roots).with_no_client_auth()
 }
 
 /// TLS 1.2 and 1.3.
-fn client_config(roots: RootCertStore) -> ClientConfig {
+pub(crate) fn tls_builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
+    ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .expect("ring has cipher suites for TLS 1.2 and 1.3");
-    builder.with_root_certificates(roots).with_no_client_auth()
+        .expect("ring has cipher suites for TLS 1.2 and 1.3")
 }
 
 #[cfg(test)]

@@ -118,6 +118,18 @@ impl StreamHosts {
         self
     }
 
+    /// Where the data channels of the region lead unless the service says otherwise: `https://HOST[:PORT]`. `None` without a
+    /// region, and for a service of one's own.
+    pub fn usual_url(&self) -> Option<String> {
+        if let Some(StreamEndpoint { scheme, authority }) = &self.endpoint {
+            let scheme = if scheme.as_str() == "ws" { "http" } else { "https" };
+            return Some(format!("{scheme}://{authority}"));
+        }
+        let region = self.region.as_deref().filter(|_| self.trusted.is_empty())?;
+        let [suffix, _dual_stack] = partition_of_region(region).suffixes;
+        Some(format!("https://{SERVICE}.{region}.{suffix}"))
+    }
+
     /// Judges a stream URL and puts the endpoint in its place.
     pub(crate) fn resolve(&self, url: &str) -> Result<StreamUrl, StreamUrlError> {
         let uri: Uri = url.parse().map_err(|_| StreamUrlError::Syntax)?;

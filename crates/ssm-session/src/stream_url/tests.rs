@@ -238,6 +238,23 @@ fn is_safe(url: &str) -> bool {
     known && url.scheme() == "wss" && url.port_or_known_default() == Some(443)
 }
 
+#[test]
+fn data_channels_usually_lead_to_the_host_of_their_region() {
+    let of = |region: &str| StreamHosts { region: Some(region.into()), ..StreamHosts::default() };
+    for (region, url) in [
+        ("eu-west-1", "https://ssmmessages.eu-west-1.amazonaws.com"),
+        ("us-gov-west-1", "https://ssmmessages.us-gov-west-1.amazonaws.com"),
+        ("cn-north-1", "https://ssmmessages.cn-north-1.amazonaws.com.cn"),
+    ] {
+        assert_eq!(of(region).usual_url().as_deref(), Some(url));
+    }
+    assert_eq!(StreamHosts::default().usual_url(), None);
+    assert_eq!(of("eu-west-1").trusting("http://10.0.0.1:4566").usual_url(), None);
+    let endpoint = StreamEndpoint::parse("https://vpce.example:8443").ok();
+    let own = StreamHosts { endpoint, ..of("eu-west-1") };
+    assert_eq!(own.usual_url().as_deref(), Some("https://vpce.example:8443"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..ProptestConfig::default() })]
 
