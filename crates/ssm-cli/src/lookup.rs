@@ -36,7 +36,7 @@ pub(crate) async fn explain(
 /// The steps of the default order, in the account of these options.
 #[cfg(feature = "lookup")]
 async fn account(_: &Target, aliases: Aliases, connection: &ConnectionArgs) -> Result<Chain, Error> {
-    use ssm_resolve::{AwsInventory, Dns, Several};
+    use ssm_resolve::{AwsClusters, AwsInventory, Containers, Dns, Several};
 
     let account = crate::options::account(connection).await?;
     let inventory = match &connection.endpoint_url {
@@ -50,6 +50,7 @@ async fn account(_: &Target, aliases: Aliases, connection: &ConnectionArgs) -> R
             Chain::standard(aliases, inventory)
         }
     };
+    let chain = chain.then(Containers::new(AwsClusters::new(account.sdk_config())));
     Ok(chain.several(if connection.first { Several::First } else { Several::Refuse }))
 }
 

@@ -122,6 +122,10 @@ pub enum LookupErrorKind {
     Service,
     /// The question makes no sense.
     Invalid,
+    /// There is no ECS cluster of this name.
+    NoSuchCluster,
+    /// What the question takes for granted is not there; the message says what is.
+    NotFound,
 }
 
 impl LookupError {

@@ -28,6 +28,10 @@ pub enum ArnResource {
     Instance(InstanceId),
     /// `ecs` `task/CLUSTER/ID`.
     Task(ContainerPath),
+    /// `ecs` `service/CLUSTER/NAME`.
+    Service(ContainerPath),
+    /// `ecs` `container/CLUSTER/TASK/ID`, the last of which stands for the container.
+    Container(ContainerPath),
 }
 
 impl Arn {
@@ -85,9 +89,10 @@ fn parse(text: &str) -> Option<Arn> {
         ("ec2", ("instance", id)) | ("ssm", ("managed-instance", id)) => {
             ArnResource::Instance(id.parse().ok()?)
         }
-        ("ecs", ("task", path)) => {
-            let (cluster, task) = path.split_once('/')?;
-            ArnResource::Task(ContainerPath::task(cluster, task)?)
+        ("ecs", ("task", path)) => ArnResource::Task(ContainerPath::parse_short(path)?),
+        ("ecs", ("service", path)) => ArnResource::Service(ContainerPath::parse_short(path)?),
+        ("ecs", ("container", path)) => {
+            ArnResource::Container(ContainerPath::parse(path).filter(|path| path.container().is_some())?)
         }
         _ => return None,
     };
@@ -124,6 +129,17 @@ mod tests {
         let arn: Arn = "arn:aws:ecs:eu-west-1:123456789012:task/prod/8f01b4f0aa".parse().unwrap();
         let ArnResource::Task(path) = arn.resource() else { panic!("{arn:?}") };
         assert_eq!((path.cluster(), path.name(), path.container()), ("prod", "8f01b4f0aa", None));
+    }
+
+    #[test]
+    fn services_and_containers_are_read() {
+        let arn: Arn = "arn:aws:ecs:eu-west-1:123456789012:service/prod/web".parse().unwrap();
+        let ArnResource::Service(path) = arn.resource() else { panic!("{arn:?}") };
+        assert_eq!((path.cluster(), path.name(), path.container()), ("prod", "web", None));
+        let text = "arn:aws:ecs:eu-west-1:123456789012:container/prod/8f01b4f0aa/5d2e4f60-71aa";
+        let arn: Arn = text.parse().unwrap();
+        let ArnResource::Container(path) = arn.resource() else { panic!("{arn:?}") };
+        assert_eq!((path.name(), path.container()), ("8f01b4f0aa", Some("5d2e4f60-71aa")));
     }
 
     #[test]

@@ -131,7 +131,7 @@ fn id(text: Option<&str>) -> Result<SessionTarget, LookupError> {
 }
 
 /// The kind of a failure, and what to do about it.
-fn explain<E>(action: &str, error: &SdkError<E>) -> LookupError
+pub(crate) fn explain<E>(action: &str, error: &SdkError<E>) -> LookupError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {

@@ -14,6 +14,16 @@ pub(crate) const PREFIX: &str = "ecs:";
 pub struct EcsTarget(String);
 
 impl EcsTarget {
+    /// The string of this container: the name of its cluster, the id of its task, and what its runtime calls it. On Fargate that is
+    /// the id of the task again, a dash and a number.
+    ///
+    /// # Errors
+    ///
+    /// When one of them is empty or has a character that no such string has.
+    pub fn new(cluster: &str, task: &str, runtime_id: &str) -> Result<Self, ParseTargetError> {
+        format!("{PREFIX}{cluster}_{task}_{runtime_id}").parse()
+    }
+
     /// The whole string, `ecs:` included.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -86,12 +96,9 @@ impl ContainerPath {
         })
     }
 
-    pub(crate) fn task(cluster: &str, id: &str) -> Option<Self> {
-        (is_name(cluster) && is_name(id)).then(|| Self {
-            cluster: cluster.into(),
-            name: id.into(),
-            container: None,
-        })
+    /// Reads `CLUSTER/NAME` and nothing longer.
+    pub(crate) fn parse_short(path: &str) -> Option<Self> {
+        Self::parse(path).filter(|path| path.container.is_none())
     }
 }
 
@@ -132,6 +139,16 @@ mod tests {
             ["ecs:prod_8f01b4f0aa_8f01b4f0aa-3107182542", "ecs:my_own_cluster_8f01b4f0aa_0123456789abcdef"]
         {
             assert_eq!(text.parse::<EcsTarget>().unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn a_target_string_is_made_of_its_parts() {
+        let target = EcsTarget::new("my_own", "8f01b4f0aa", "8f01b4f0aa-3107182542").unwrap();
+        assert_eq!(target.as_str(), "ecs:my_own_8f01b4f0aa_8f01b4f0aa-3107182542");
+        for (cluster, task, runtime_id) in [("", "t", "r"), ("c", "", "r"), ("c", "t", ""), ("c", "t", "r/1")]
+        {
+            assert!(EcsTarget::new(cluster, task, runtime_id).is_err(), "{cluster} {task} {runtime_id}");
         }
     }
 

@@ -43,8 +43,10 @@ pub enum ParseTargetError {
         /// The text.
         shown: String,
     },
-    /// It starts with `arn:` and names neither an instance nor an ECS task.
-    #[error("'{shown}' is not the ARN of an instance, a managed instance or an ECS task; {FORMS}")]
+    /// It starts with `arn:` and names neither an instance nor a part of ECS.
+    #[error(
+        "'{shown}' is not the ARN of an instance, a managed instance, or an ECS service, task or container; {FORMS}"
+    )]
     Arn {
         /// The text.
         shown: String,
@@ -82,7 +84,7 @@ pub enum ParseTargetError {
 }
 
 const FORMS: &str = "give an instance id (i-0123456789abcdef0, mi-0123456789abcdef0), tag:KEY=VALUE, asg:GROUP, \
-                     an IP address, a name, or ecs:CLUSTER_TASKID_RUNTIMEID for a container";
+                     an IP address, a name, or ecs:CLUSTER/SERVICE-OR-TASK[/CONTAINER] for a container";
 
 const ID_FORMS: &str =
     "i-0123456789abcdef0, mi-0123456789abcdef0, or ecs:CLUSTER_TASKID_RUNTIMEID for a container";

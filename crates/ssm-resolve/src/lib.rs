@@ -11,10 +11,11 @@
 //! | `DnsAddress` (feature `dns`) | names with A or AAAA records, by the address |
 //! | `DnsText` (feature `dns`) | names with a TXT record that is an instance id |
 //! | [`ComputerName`] | what managed nodes call themselves |
+//! | [`Containers`] | `ecs:CLUSTER/SERVICE-OR-TASK[/CONTAINER]`, a name of that form, ARNs of ECS |
 //!
 //! [`Chain::standard`] has the default order; any other, with steps of your own, is built with [`Chain::then`] and
 //! [`Chain::alongside`]. The steps that look into an account do so through an [`Inventory`]: `AwsInventory` (feature `aws`), or one of
-//! your own. [`Cache`] remembers results between runs.
+//! your own; [`Containers`] does through [`Clusters`] and `AwsClusters`. [`Cache`] remembers results between runs.
 //!
 //! ```
 //! use std::borrow::Cow;
@@ -59,9 +60,13 @@ mod answer;
 mod arn;
 #[cfg(feature = "aws")]
 mod aws;
+#[cfg(feature = "aws")]
+mod aws_clusters;
 mod cache;
 mod cache_file;
 mod chain;
+mod clusters;
+mod containers;
 #[cfg(feature = "dns")]
 mod dns;
 mod ecs;
@@ -80,9 +85,13 @@ pub use answer::{Answer, LookupError, LookupErrorKind, Match, Matches, More};
 pub use arn::{Arn, ArnResource};
 #[cfg(feature = "aws")]
 pub use aws::AwsInventory;
+#[cfg(feature = "aws")]
+pub use aws_clusters::AwsClusters;
 pub use cache::{Cache, MAX_CACHE_ENTRIES};
 pub use cache_file::{CacheFile, MAX_CACHE_FILE_LEN};
 pub use chain::{Chain, Several};
+pub use clusters::{Clusters, Container, Exec, Listed, MAX_DESCRIBED, Task};
+pub use containers::{Containers, FoundTasks, TaskName};
 #[cfg(feature = "dns")]
 pub use dns::{Dns, DnsAddress, DnsText, MAX_ADDRESSES};
 pub use ecs::{ContainerPath, EcsTarget};

@@ -103,7 +103,8 @@ impl<I: Inventory> Resolver for ComputerName<I> {
 
     async fn resolve(&self, target: &Target) -> Result<Answer, LookupError> {
         match target {
-            Target::Name(name) => {
+            // No machine calls itself `cluster/service`.
+            Target::Name(name) if !name.as_str().contains('/') => {
                 Ok(Answer::from_matches(self.inventory.nodes(name.as_str(), MAX_MATCHES).await?))
             }
             _ => Ok(Answer::NotMine),

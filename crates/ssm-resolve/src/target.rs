@@ -37,7 +37,7 @@ pub const MAX_TARGET_LEN: usize = 400;
 pub enum Target {
     /// An EC2 instance or another managed machine by its id.
     Instance(InstanceId),
-    /// An instance or an ECS task by its ARN.
+    /// An instance, or an ECS service, task or container, by its ARN.
     Arn(Arn),
     /// A container, as a session takes it.
     Ecs(EcsTarget),
@@ -61,7 +61,7 @@ impl Target {
             Self::Ecs(target) => Some(target.clone().into()),
             Self::Arn(arn) => match arn.resource() {
                 ArnResource::Instance(id) => Some(id.clone().into()),
-                ArnResource::Task(_) => None,
+                ArnResource::Task(_) | ArnResource::Service(_) | ArnResource::Container(_) => None,
             },
             Self::Container(_) | Self::Tag(_) | Self::Group(_) | Self::Address(_) | Self::Name(_) => None,
         }
