@@ -14,6 +14,8 @@ use ssm_shell::ShellError;
 
 use crate::config::ConfigError;
 use crate::output::complain;
+#[cfg(feature = "aws")]
+use crate::process::Signal;
 
 /// Wrong usage.
 const USAGE: u8 = 2;
@@ -88,6 +90,10 @@ pub(crate) enum Error {
     /// Tunnels of a group could not be started.
     #[error("{0}")]
     NotUp(String),
+    /// The user left while something was to be chosen or looked up, and knows why.
+    #[cfg(feature = "aws")]
+    #[error("left")]
+    Left(Signal),
     /// Something local.
     #[error("{what}: {source}")]
     Local { what: &'static str, source: io::Error },
@@ -106,6 +112,8 @@ impl Error {
     pub(crate) fn complain(&self) {
         match self {
             Self::Resolve(error) => error.to_string().lines().for_each(complain),
+            #[cfg(feature = "aws")]
+            Self::Left(_) => {}
             error => complain(error),
         }
     }
@@ -119,6 +127,8 @@ impl Error {
             Self::Command { source, .. } if source.kind() == io::ErrorKind::NotFound => NOT_FOUND,
             Self::Command { .. } => NOT_RUNNABLE,
             Self::Mismatch(_) | Self::NotStopped(_) => 1,
+            #[cfg(feature = "aws")]
+            Self::Left(signal) => signal.exit_code(),
             _ => FAILURE,
         })
     }

@@ -1,9 +1,13 @@
 //! From what the user wrote for a target to what a session is started on.
 
 use ssm_resolve::{Aliases, Chain, Explanation, Target};
+#[cfg(feature = "lookup")]
+use ssm_resolve::{Match, More, ResolveError};
 
 use crate::args::ConnectionArgs;
 use crate::error::Error;
+#[cfg(feature = "lookup")]
+use crate::{output::say, picker, table::Table};
 
 /// What a session is started on; aliases have been followed. With `--attach` there may be no text, and it does not matter.
 pub(crate) async fn session_target(text: Option<&str>, connection: &ConnectionArgs) -> Result<String, Error> {
@@ -13,7 +17,13 @@ pub(crate) async fn session_target(text: Option<&str>, connection: &ConnectionAr
     if connection.attach {
         return Ok(target.to_string());
     }
-    let resolved = explain(&target, Aliases::default(), connection).await?.result?;
+    let resolved = match explain(&target, Aliases::default(), connection).await?.result {
+        #[cfg(feature = "lookup")]
+        Err(ResolveError::Ambiguous { matches, more, .. }) if picker::is_possible() => {
+            return choose(&target, &matches, more).await;
+        }
+        result => result?,
+    };
     if let Some(step) = &resolved.step {
         tracing::info!(%target, found = %resolved.found, step, "looked up");
     }
@@ -31,6 +41,25 @@ pub(crate) async fn explain(
         None => account(target, aliases, connection).await?,
     };
     Ok(chain.explain(target).await)
+}
+
+/// Has the user choose one of several machines.
+#[cfg(feature = "lookup")]
+async fn choose(target: &Target, matches: &[Match], more: More) -> Result<String, Error> {
+    let mut table = Table::headless();
+    for found in matches {
+        let address = found.address.map(|address| address.to_string());
+        let cells = [found.name.as_deref(), found.state.as_deref(), address.as_deref()];
+        let [name, state, address] = cells.map(Option::unwrap_or_default);
+        table.row([found.target.as_str(), name, state, address]);
+    }
+    let several = match more {
+        More::No => format!("{} machines", matches.len()),
+        More::Maybe => format!("the first {} machines", matches.len()),
+    };
+    let chosen = picker::choose(&format!("{target}, {several}:"), &table.lines()).await?;
+    say(format_args!("going on with {}", matches[chosen]));
+    Ok(matches[chosen].target.to_string())
 }
 
 /// The steps of the default order, in the account of these options.

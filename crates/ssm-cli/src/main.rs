@@ -13,10 +13,13 @@ mod metrics;
 mod network;
 mod options;
 mod output;
+#[cfg(feature = "aws")]
+mod picker;
 mod places;
 mod process;
 mod registry;
 mod stdio;
+mod table;
 
 use std::env;
 use std::ffi::{OsStr, OsString};

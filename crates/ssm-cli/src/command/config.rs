@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::args::{ConfigArgs, ConfigCommand};
 use crate::config::{Alias, Config, Member, Origin, Setting, Settings, Value};
 use crate::error::Error;
-use crate::output::{Lines, visible};
+use crate::table::Table;
 
 /// Runs the command.
 pub(crate) fn run(args: &ConfigArgs, flag: Option<&Path>) -> Result<ExitCode, Error> {
@@ -129,16 +129,11 @@ fn as_json(config: &Config, lines: &[Line]) -> String {
 }
 
 fn as_table(lines: &[Line]) -> String {
-    let rows: Vec<[String; 3]> = lines
-        .iter()
-        .map(|line| {
-            let value = line.value.as_deref().unwrap_or("-");
-            [&line.name, value, &line.from].map(|cell| visible(cell, Lines::Joined).to_string())
-        })
-        .collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let (name, value) = (width(0), width(1));
-    rows.iter().map(|row| format!("{:name$}  {:value$}  {}\n", row[0], row[1], row[2])).collect()
+    let mut table = Table::headless();
+    for line in lines {
+        table.row([&line.name, line.value.as_deref().unwrap_or("-"), &line.from]);
+    }
+    table.text()
 }
 
 #[cfg(test)]

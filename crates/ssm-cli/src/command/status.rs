@@ -9,8 +9,9 @@ use serde_json::json;
 use crate::args::StatusArgs;
 use crate::config::{Alias, Config, Member};
 use crate::error::Error;
-use crate::output::{Lines, say, visible};
+use crate::output::say;
 use crate::registry::{ForwardState, Tunnel};
+use crate::table::Table;
 
 use super::group::{self, Planned};
 
@@ -94,10 +95,7 @@ fn as_json(lines: &[Line<'_>]) -> String {
 }
 
 fn as_table(lines: &[Line<'_>]) -> String {
-    if lines.is_empty() {
-        return String::new();
-    }
-    let mut rows = vec![["TUNNEL", "STATE", "ID", "TARGET", "FORWARDS"].map(String::from)];
+    let mut table = Table::new(["TUNNEL", "STATE", "ID", "TARGET", "FORWARDS"]);
     for line in lines {
         let forwards = line.tunnel.map(forwards).unwrap_or_default();
         let id = line.tunnel.map(|tunnel| tunnel.id.clone()).unwrap_or_default();
@@ -105,16 +103,9 @@ fn as_table(lines: &[Line<'_>]) -> String {
             true => state(line.tunnel).to_owned(),
             false => format!("{}, not configured", state(line.tunnel)),
         };
-        let row = [line.name.to_owned(), state, id, line.target.to_owned(), forwards];
-        rows.push(row.map(|cell| visible(&cell, Lines::Joined).to_string()));
+        table.row([line.name, &state, &id, line.target, &forwards]);
     }
-    let widths: [usize; 4] =
-        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
-    let line = |row: &[String; 5]| {
-        let cells: String = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}  ")).collect();
-        format!("{}\n", (cells + &row[4]).trim_end())
-    };
-    rows.iter().map(line).collect()
+    table.text()
 }
 
 /// Where it listens and where that leads.

@@ -8,8 +8,9 @@ use serde_json::json;
 
 use crate::args::{StopArgs, TunnelsArgs, TunnelsCommand};
 use crate::error::Error;
-use crate::output::{Bytes, Lines, complain, say, unix_time, visible};
+use crate::output::{Bytes, complain, say, unix_time};
 use crate::registry::{self, ForwardState, Peer, PeerError, Tunnel};
+use crate::table::Table;
 
 /// Runs the command.
 pub(crate) async fn run(args: &TunnelsArgs) -> Result<ExitCode, Error> {
@@ -89,46 +90,35 @@ fn lines(tunnels: &[(&Peer, Result<Tunnel, PeerError>)]) -> String {
     tunnels.iter().map(line).collect()
 }
 
-/// Columns in front of the last one, which is not padded.
-const COLUMNS: usize = 7;
+/// Columns of the table; the last one has the forwards.
+const COLUMNS: usize = 8;
 
 fn table(tunnels: &[(&Peer, Result<Tunnel, PeerError>)], now: u64) -> String {
-    if tunnels.is_empty() {
-        return String::new();
-    }
-    let head = ["ID", "TARGET", "AGE", "SESSIONS", "OPEN", "SENT", "RECEIVED", "FORWARDS"];
-    let mut rows = vec![head.map(String::from)];
+    let mut table = Table::new(["ID", "TARGET", "AGE", "SESSIONS", "OPEN", "SENT", "RECEIVED", "FORWARDS"]);
     for (peer, answer) in tunnels {
         match answer {
-            Ok(tunnel) => rows.extend(tunnel_rows(tunnel, now)),
+            Ok(tunnel) => tunnel_rows(tunnel, now).into_iter().for_each(|row| table.row(row)),
             Err(error) => {
-                let mut row: [String; COLUMNS + 1] = Default::default();
-                (row[0], row[COLUMNS]) = (peer.id.clone(), error.to_string());
-                rows.push(row);
+                let mut row: [String; COLUMNS] = Default::default();
+                (row[0], row[COLUMNS - 1]) = (peer.id.clone(), error.to_string());
+                table.row(row);
             }
         }
     }
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; COLUMNS] = std::array::from_fn(width);
-    let line = |row: &[String; COLUMNS + 1]| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}  "));
-        cells.collect::<String>() + &row[COLUMNS] + "\n"
-    };
-    rows.iter().map(line).collect()
+    table.text()
 }
 
 /// A row for each forward, the first with what they share.
-fn tunnel_rows(tunnel: &Tunnel, now: u64) -> Vec<[String; COLUMNS + 1]> {
-    let mut rows: Vec<[String; COLUMNS + 1]> = Vec::new();
+fn tunnel_rows(tunnel: &Tunnel, now: u64) -> Vec<[String; COLUMNS]> {
+    let mut rows: Vec<[String; COLUMNS]> = Vec::new();
     for forward in &tunnel.forwards {
-        let mut row: [String; COLUMNS + 1] = Default::default();
+        let mut row: [String; COLUMNS] = Default::default();
         let listen = forward.listen.join(" and ");
-        let text = match forward.state {
+        row[COLUMNS - 1] = match forward.state {
             ForwardState::Ready => format!("{listen} -> {}", forward.destination),
             ForwardState::Starting => format!("{} (starting)", forward.destination),
             ForwardState::Ended => format!("{} (ended)", forward.destination),
         };
-        row[COLUMNS] = visible(&text, Lines::Joined).to_string();
         rows.push(row);
     }
     if rows.is_empty() {
@@ -136,7 +126,7 @@ fn tunnel_rows(tunnel: &Tunnel, now: u64) -> Vec<[String; COLUMNS + 1]> {
     }
     let first = &mut rows[0];
     first[0].clone_from(&tunnel.id);
-    first[1] = visible(&tunnel.target, Lines::Joined).to_string();
+    first[1].clone_from(&tunnel.target);
     first[2] = age(Duration::from_secs(now.saturating_sub(tunnel.since)));
     first[3] = tunnel.sessions.to_string();
     first[4] = format!("{} of {}", tunnel.open, tunnel.connections);
@@ -194,10 +184,10 @@ mod tests {
     fn each_forward_has_a_row() {
         let rows = tunnel_rows(&tunnel(), 1000 + 3700);
         let shared = ["4711", "i-0123456789abcdef0", "1h 1m", "2", "3 of 17", "1.5 KiB", "5.0 MiB"];
-        assert_eq!(rows[0][..COLUMNS], shared);
-        assert_eq!(rows[0][COLUMNS], "127.0.0.1:5432 and [::1]:5432 -> db:5432");
-        assert_eq!(rows[1][..COLUMNS], [""; COLUMNS]);
-        assert_eq!(rows[1][COLUMNS], "web:80 (ended)");
+        assert_eq!(rows[0][..COLUMNS - 1], shared);
+        assert_eq!(rows[0][COLUMNS - 1], "127.0.0.1:5432 and [::1]:5432 -> db:5432");
+        assert_eq!(rows[1][..COLUMNS - 1], [""; COLUMNS - 1]);
+        assert_eq!(rows[1][COLUMNS - 1], "web:80 (ended)");
     }
 
     #[test]

@@ -15,6 +15,8 @@ mod leftovers;
 mod library;
 mod nginx;
 mod openssh;
+#[cfg(feature = "lookup")]
+mod picker;
 mod postgres;
 mod redis;
 #[cfg(feature = "lookup")]

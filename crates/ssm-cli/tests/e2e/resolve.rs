@@ -1,13 +1,12 @@
 //! Machines by name: moto plays EC2, the loopback Systems Manager.
 
 use std::io::Write as _;
-use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::support::moto::Moto;
 use crate::support::process::{Process, run};
-use crate::support::system::installed;
 use crate::support::{Loopback, SSM, clean};
 
 #[test]
@@ -73,49 +72,4 @@ fn a_shell_opens_by_computer_name() {
     stdin.write_all(b"echo answer-$((6 * 7))\nexit\n").unwrap();
     assert!(process.wait().success(), "{}", process.stderr());
     assert!(process.stdout().contains("answer-42"), "{}", process.stdout());
-}
-
-/// An account that others wrote.
-struct Moto {
-    endpoint: String,
-    home: TempDir,
-    _process: Process,
-}
-
-impl Moto {
-    fn start() -> Self {
-        let home = TempDir::new().unwrap();
-        let mut command = clean(installed("SSM_TEST_MOTO"), home.path());
-        let process = Process::spawn(command.args(["--host", "127.0.0.1", "--port", "0"]));
-        let endpoint = process.until("where it listens", |text| {
-            let (_, rest) = text.split_once("Running on ")?;
-            Some(rest.split_once('\n')?.0.trim().to_owned())
-        });
-        Self { endpoint, home, _process: process }
-    }
-
-    fn command(&self, program: impl AsRef<std::path::Path>) -> Command {
-        let mut command = clean(program, self.home.path());
-        command.env("AWS_ENDPOINT_URL", &self.endpoint).env("AWS_REGION", "eu-west-1");
-        command.env("AWS_DEFAULT_REGION", "eu-west-1").env("AWS_PAGER", "");
-        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
-        command
-    }
-
-    fn ssm(&self, args: &[&str]) -> Command {
-        let mut command = self.command(SSM);
-        command.args(args);
-        command
-    }
-
-    /// Starts instances with this Name tag; returns their ids.
-    fn run_instances(&self, name: &str, count: usize) -> Vec<String> {
-        let tags = format!("ResourceType=instance,Tags=[{{Key=Name,Value={name}}}]");
-        let mut aws = self.command(installed("SSM_TEST_AWS"));
-        aws.args(["ec2", "run-instances", "--image-id", "ami-12c6146b", "--output", "json"]);
-        aws.args(["--count", &count.to_string(), "--tag-specifications", &tags]);
-        let answer: Value = serde_json::from_str(&run(&mut aws)).unwrap();
-        let instances = answer["Instances"].as_array().unwrap().iter();
-        instances.map(|instance| instance["InstanceId"].as_str().unwrap().to_owned()).collect()
-    }
 }

@@ -1,5 +1,7 @@
 //! What every test needs: a loopback in a process of its own, and commands that use it.
 
+#[cfg(feature = "lookup")]
+pub(crate) mod moto;
 pub(crate) mod nginx;
 pub(crate) mod process;
 pub(crate) mod server;

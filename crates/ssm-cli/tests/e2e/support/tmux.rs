@@ -115,6 +115,11 @@ impl Tmux {
         self.tell(&["display-message", "-p", "#{alternate_on}"]).trim() == "1"
     }
 
+    /// Whether the cursor is shown.
+    pub(crate) fn cursor(&self) -> bool {
+        self.tell(&["display-message", "-p", "#{cursor_flag}"]).trim() == "1"
+    }
+
     fn tell(&self, args: &[&str]) -> String {
         self.run(self.command().args(args))
     }
