@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::date;
 use crate::document::check_name;
 use crate::document_api;
+use crate::ecs;
 use crate::service::{Service, SessionAnswer, SessionRequest, StartError, UnknownSession};
 use crate::session_store::{Record, Status};
 
@@ -34,6 +35,9 @@ impl ApiError {
 
 /// Runs the operation that an `X-Amz-Target` header names.
 pub(crate) async fn call(service: &Arc<Service>, target: &str, body: &[u8]) -> Result<Value, ApiError> {
+    if let Some(operation) = target.strip_prefix(ecs::PREFIX) {
+        return ecs::call(service, operation, body);
+    }
     match target.strip_prefix("AmazonSSM.") {
         Some("StartSession") => start_session(service, parse(body)?),
         Some("ResumeSession") => resume_session(service, parse(body)?),
@@ -42,7 +46,7 @@ pub(crate) async fn call(service: &Arc<Service>, target: &str, body: &[u8]) -> R
         Some("DescribeInstanceInformation") => describe_instance_information(&service.config, parse(body)?),
         Some("GetDocument") => document_api::get(service, body),
         Some("DescribeDocument") => document_api::describe(service, body),
-        Some("GetConnectionStatus") => connection_status(&service.config, parse(body)?),
+        Some("GetConnectionStatus") => connection_status(service, parse(body)?),
         _ => Err(ApiError::new(
             "UnknownOperationException",
             "the loopback does not know this operation: it serves the sessions and documents of SSM",
@@ -79,6 +83,7 @@ fn start_session(service: &Arc<Service>, input: StartSession) -> Result<Value, A
         document: input.document_name,
         parameters,
         reason: input.reason,
+        owner: None,
     };
     service.start_session(request).map(session_answer).map_err(start_error)
 }
@@ -326,9 +331,9 @@ struct GetConnectionStatus {
     target: String,
 }
 
-fn connection_status(config: &Config, input: GetConnectionStatus) -> Result<Value, ApiError> {
+fn connection_status(service: &Service, input: GetConnectionStatus) -> Result<Value, ApiError> {
     limit("target", &input.target, 1..=400)?;
-    let status = if config.targets.contains(&input.target) { "connected" } else { "notconnected" };
+    let status = if service.is_connected(&input.target) { "connected" } else { "notconnected" };
     Ok(json!({ "Target": input.target, "Status": status }))
 }
 

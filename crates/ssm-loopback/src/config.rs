@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ssm_proto::Layout;
 
+use crate::clusters::{self, Cluster};
 use crate::document::Document;
 
 /// How a [`Loopback`](crate::Loopback) behaves. Every field has a default; change those you need.
@@ -17,6 +18,9 @@ pub struct Config {
     /// Managed nodes, all of which are this machine. The first is [`target`](crate::Loopback::target). Default: one,
     /// `i-0123456789abcdef0`.
     pub targets: Vec<String>,
+    /// ECS clusters, whose containers are all this machine. Default: one, `loopback`, with the services `web` and `worker` and a
+    /// task that commands cannot be run on.
+    pub clusters: Vec<Cluster>,
     /// Who starts sessions; session ids begin with it. Default `loopback`.
     pub owner: String,
     /// Documents in addition to AWS's own; one with the same name replaces it. Default none.
@@ -55,6 +59,7 @@ impl Default for Config {
             port: 0,
             region: "us-east-1".to_owned(),
             targets: vec!["i-0123456789abcdef0".to_owned()],
+            clusters: clusters::default_clusters(),
             owner: "loopback".to_owned(),
             documents: Vec::new(),
             profile: Profile::default(),

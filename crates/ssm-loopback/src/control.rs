@@ -20,6 +20,7 @@ impl ControlPlane for DirectControl {
             document: request.document.clone(),
             parameters: request.parameters.clone(),
             reason: request.reason.clone(),
+            owner: None,
         };
         let answer = self.0.start_session(request).map_err(start_error)?;
         let ended = || ControlError::new(ControlErrorKind::Service, "the session ended as it started");

@@ -151,6 +151,7 @@ pub(crate) fn built_in() -> Vec<Document> {
     let bodies = [
         (DEFAULT, r#"{"sessionType":"Standard_Stream"}"#.to_owned()),
         ("AWS-StartInteractiveCommand", command_body("InteractiveCommands")),
+        ("AmazonECS-ExecuteInteractiveCommand", command_body("InteractiveCommands")),
         ("AWS-StartNonInteractiveCommand", command_body("NonInteractiveCommands")),
         (
             "AWS-StartSSHSession",

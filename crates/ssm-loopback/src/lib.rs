@@ -45,11 +45,13 @@
 
 mod agent;
 mod api;
+mod clusters;
 mod config;
 mod control;
 mod date;
 mod document;
 mod document_api;
+mod ecs;
 pub mod fault;
 mod gateway;
 mod plugin;
@@ -74,6 +76,7 @@ use ssm_session::ControlPlane;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
+pub use crate::clusters::{Cluster, Container, Task};
 pub use crate::config::{Cells, Config, Profile, Upgrade};
 pub use crate::document::{Document, SessionType};
 pub use crate::fault::{Direction, RuleGuard, Verdict};

@@ -22,7 +22,7 @@ use crate::api::{self, ApiError};
 use crate::config::{Cells, Upgrade};
 use crate::service::Service;
 use crate::sigv4::{SignatureError, SignedRequest, query_pairs};
-use crate::{gateway, query, random};
+use crate::{ecs, gateway, query, random};
 
 /// Largest API request. The biggest parameter AWS allows is 64 KiB.
 const BODY_LIMIT: usize = 256 * 1024;
@@ -111,9 +111,10 @@ async fn call(service: &Arc<Service>, request: Request<Incoming>) -> Result<Answ
         let verified = service.verifier("sts").verify(&signed).map_err(ApiError::from);
         return Ok(xml_response(verified.and_then(|()| query::call(&service.config, &body))));
     }
-    service.verifier("ssm").verify(&signed)?;
-    let target = head.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
-    let answer = api::call(service, target.unwrap_or_default(), &body).await?;
+    let target = head.headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let name = if target.starts_with(ecs::PREFIX) { "ecs" } else { "ssm" };
+    service.verifier(name).verify(&signed)?;
+    let answer = api::call(service, target, &body).await?;
     Ok(json_response(StatusCode::OK, &answer))
 }
 

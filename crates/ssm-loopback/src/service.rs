@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use crate::agent;
+use crate::clusters::Cluster;
 use crate::config::{Cells, Config};
 use crate::document::{self, Document, ParameterError, SessionType};
 use crate::fault::Rules;
@@ -45,6 +46,8 @@ pub(crate) struct SessionRequest {
     pub(crate) document: Option<String>,
     pub(crate) parameters: BTreeMap<String, Vec<String>>,
     pub(crate) reason: Option<String>,
+    /// What the session's id begins with, in place of the configured owner.
+    pub(crate) owner: Option<&'static str>,
 }
 
 /// What StartSession and ResumeSession answer.
@@ -137,18 +140,25 @@ impl Service {
         Verifier { keys: &self.keys, region: &self.config.region, service, now: SystemTime::now() }
     }
 
+    /// Whether sessions can be started on this node or container.
+    pub(crate) fn is_connected(&self, target: &str) -> bool {
+        self.config.targets.iter().any(|node| node == target)
+            || self.config.clusters.iter().flat_map(Cluster::targets).any(|container| container == target)
+    }
+
     /// Starts a session: its relay and its agent run from here on.
     pub(crate) fn start_session(
         self: &Arc<Self>,
         request: SessionRequest,
     ) -> Result<SessionAnswer, StartError> {
         let name = request.document.unwrap_or_else(|| document::DEFAULT.to_owned());
-        if !self.config.targets.contains(&request.target) {
+        if !self.is_connected(&request.target) {
             return Err(StartError::TargetNotConnected(request.target));
         }
         let document = self.documents.get(&name).ok_or_else(|| StartError::InvalidDocument(name.clone()))?;
+        let owner = request.owner.unwrap_or(&self.config.owner);
         let start = SessionStart {
-            session_id: format!("{}-{}", self.config.owner, random::text(random::SUFFIX, 26)),
+            session_id: format!("{owner}-{}", random::text(random::SUFFIX, 26)),
             target: request.target.clone(),
             session_type: document.body.session_type,
             properties: document.body.properties(&request.parameters)?,
