@@ -30,7 +30,8 @@ const NORMAL: &[Row] = &[
     Row { from: "ssm-loopback", to: &["ssm-session", "ssm-channel", "ssm-smux", "ssm-proto"], optional: &[] },
     Row {
         from: "ssm-cli",
-        to: &["ssm-portfwd", "ssm-shell", "ssm-resolve", "ssm-session", "ssm-loopback"],
+        // The codec for `ssm decode`, which prints frames.
+        to: &["ssm-portfwd", "ssm-shell", "ssm-resolve", "ssm-session", "ssm-proto", "ssm-loopback"],
         optional: &["ssm-loopback"],
     },
     Row { from: "xtask", to: &[], optional: &[] },

@@ -5,7 +5,9 @@
     reason = "the documentation of arguments is their help text, where brackets mean optional"
 )]
 
+mod decode;
 mod duration;
+mod shell;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -16,7 +18,9 @@ use std::str::FromStr;
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use ssm_portfwd::{Destination, ForwardSpec, ListenAddr};
 
+pub(crate) use self::decode::DecodeArgs;
 pub(crate) use self::duration::{DurationArg, LimitArg};
+pub(crate) use self::shell::{EscapeArg, ShellArgs};
 #[cfg(feature = "metrics")]
 use crate::metrics::MetricsAddr;
 
@@ -39,6 +43,9 @@ pub(crate) struct Args {
     /// Configuration, in place of config.toml in the usual folder or of SSM_CONFIG
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Write every frame of the data channels to this new file, for `ssm decode`: without tokens, with all that is typed and shown
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) capture: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -54,29 +61,12 @@ pub(crate) enum Command {
     Config(ConfigArgs),
     Proxy(ProxyArgs),
     Resolve(ResolveArgs),
+    Decode(DecodeArgs),
     Plugin(PluginArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
     Loopback(LoopbackArgs),
     Demo(DemoArgs),
-}
-
-/// Open a terminal on a machine
-///
-/// Works with pipes as well: what stdin holds is typed, what the machine prints goes to stdout.
-#[derive(Debug, ClapArgs)]
-pub(crate) struct ShellArgs {
-    /// Instance id (i-..., mi-...), tag:KEY=VALUE, asg:GROUP, address, name, container (ecs:CLUSTER_TASKID_RUNTIMEID), or alias
-    #[arg(required_unless_present = "attach")]
-    pub(crate) target: Option<String>,
-    /// Session document, in place of the account's default shell
-    #[arg(long, value_name = "NAME", conflicts_with = "attach")]
-    pub(crate) document: Option<String>,
-    /// Parameter of the document
-    #[arg(long = "parameter", value_name = "KEY=VALUE", requires = "document")]
-    pub(crate) parameters: Vec<Parameter>,
-    #[command(flatten)]
-    pub(crate) connection: ConnectionArgs,
 }
 
 /// Carry local connections to a machine, or to a host it can reach

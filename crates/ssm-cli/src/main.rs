@@ -2,6 +2,7 @@
 
 mod args;
 mod background;
+mod capture;
 mod command;
 mod config;
 mod control;
@@ -16,6 +17,7 @@ mod output;
 #[cfg(feature = "aws")]
 mod picker;
 mod places;
+mod private_file;
 mod process;
 mod registry;
 mod stdio;
@@ -36,6 +38,9 @@ use crate::error::Error;
 
 /// What `-v` is for the plugin: 1 or 2.
 const VERBOSE_VARIABLE: &str = "SSM_PLUGIN_VERBOSE";
+
+/// What `--capture` is for the plugin.
+const CAPTURE_VARIABLE: &str = "SSM_PLUGIN_CAPTURE";
 
 fn main() -> ExitCode {
     process::prepare();
@@ -58,6 +63,9 @@ fn is_plugin(name: &OsStr) -> bool {
 fn run_plugin(words: Vec<OsString>) -> Result<ExitCode, Error> {
     let verbose = env::var(VERBOSE_VARIABLE).ok().and_then(|count| count.parse().ok());
     log::start(verbose.unwrap_or(0));
+    if let Some(path) = env::var_os(CAPTURE_VARIABLE) {
+        capture::start(path.into())?;
+    }
     block_on(plugin::run(words))
 }
 
@@ -66,6 +74,9 @@ fn run(args: Args) -> Result<ExitCode, Error> {
         output::be_quiet();
     }
     log::start(args.verbose);
+    if let Some(path) = args.capture {
+        capture::start(path)?;
+    }
     let config_flag = args.config;
     // For those commands that have a use for it: a mistake in it is no reason not to stop a tunnel.
     let config = || Config::load(config_flag.as_deref());
@@ -80,6 +91,7 @@ fn run(args: Args) -> Result<ExitCode, Error> {
             Command::Config(args) => command::config::run(&args, config_flag.as_deref()),
             Command::Proxy(args) => command::proxy::run(args, &config()?).await,
             Command::Resolve(args) => command::resolve::run(args, &config()?).await,
+            Command::Decode(args) => command::decode::run(&args),
             Command::Plugin(args) => plugin::run(args.args).await,
             Command::Completions(args) => Ok(command::completions::run(&args, config_flag.as_deref())),
             Command::Man(args) => command::man::run(&args),

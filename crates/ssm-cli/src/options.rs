@@ -7,6 +7,7 @@ use std::time::Duration;
 use ssm_session::{ChannelConfig, Config, Endpoint, KnownSizes, Pacing, Route, Session, StartSession};
 
 use crate::args::{ChannelArgs, ConnectionArgs, PacingArg};
+use crate::capture;
 use crate::control::Control;
 use crate::error::Error;
 use crate::network;
@@ -103,7 +104,7 @@ pub(crate) fn port_config(args: &ChannelArgs) -> Config {
         }
         None => {}
     }
-    Config { channel, ..Config::default() }
+    Config { channel, tap: capture::tap(), ..Config::default() }
 }
 
 /// What all port sessions of this process find out about payload sizes.
@@ -115,7 +116,7 @@ fn known_sizes() -> KnownSizes {
 /// The channel of a terminal.
 pub(crate) fn shell_config() -> Config {
     let channel = ChannelConfig { reconnect: Some(SHELL_RECONNECT), ..ChannelConfig::client() };
-    Config { channel, ..Config::default() }
+    Config { channel, tap: capture::tap(), ..Config::default() }
 }
 
 #[cfg(test)]

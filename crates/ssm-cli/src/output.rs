@@ -50,6 +50,12 @@ pub(crate) fn complain(text: impl Display) {
     let _ = NoticeWriter.write_all(line.as_bytes());
 }
 
+/// Answers a user who has asked in the middle of a terminal's work: on lines of its own.
+pub(crate) fn answer(lines: &str) {
+    let text = format!("\n{}\n", visible(lines, Lines::Kept));
+    let _ = NoticeWriter.write_all(text.as_bytes());
+}
+
 /// What becomes of line feeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lines {

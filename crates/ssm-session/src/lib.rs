@@ -59,6 +59,7 @@ mod session;
 mod sign;
 mod stream;
 mod stream_url;
+mod tap;
 
 #[cfg(feature = "aws")]
 pub use access_key::AccessKey;
@@ -77,6 +78,7 @@ pub use route::Route;
 pub use session::{Config, Loss, Reading, Session};
 pub use sign::{Identity, UpgradeSigning};
 pub use stream_url::{StreamEndpoint, StreamHosts, StreamUrlError};
+pub use tap::{Frame, Tap, Way};
 
 pub use ssm_channel::{
     AgentAbilities, ChannelError, CloseReason, Config as ChannelConfig, Event, Evidence, HandshakeError,

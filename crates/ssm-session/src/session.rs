@@ -23,6 +23,7 @@ use crate::error::SessionError;
 use crate::meter::Meter;
 use crate::route::Route;
 use crate::sign::UpgradeSigning;
+use crate::tap::Tap;
 
 /// How long ending a session by API may take.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,11 +40,13 @@ pub struct Config {
     pub signing: UpgradeSigning,
     /// The way to the data channel; `None` for the one of the control plane.
     pub route: Option<Route>,
+    /// Sees every frame. Default none.
+    pub tap: Option<Tap>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { channel: ssm_channel::Config::client(), signing: UpgradeSigning::Auto, route: None }
+        Self { channel: ssm_channel::Config::client(), signing: UpgradeSigning::Auto, route: None, tap: None }
     }
 }
 
@@ -380,6 +383,9 @@ impl<C: ControlPlane> Session<C> {
 
     fn handle_frame(&mut self, frame: Option<Result<Message, tungstenite::Error>>) {
         let now = now();
+        if let (Some(tap), Some(Ok(message))) = (&self.config.tap, &frame) {
+            tap.received(&self.id, message);
+        }
         let bytes = match frame {
             Some(Ok(Message::Binary(bytes))) => bytes,
             Some(Ok(Message::Text(text))) => Bytes::from(text),
@@ -468,7 +474,12 @@ impl<C: ControlPlane> Session<C> {
                 Poll::Ready(Err(error)) => Err(error),
                 Poll::Ready(Ok(())) => match self.channel.poll_transmit(now) {
                     None => return,
-                    Some(transmit) => Pin::new(&mut **socket).start_send(message(transmit)),
+                    Some(transmit) => {
+                        if let Some(tap) = &self.config.tap {
+                            tap.sent(&self.id, &transmit);
+                        }
+                        Pin::new(&mut **socket).start_send(message(transmit))
+                    }
                 },
             };
             if let Err(error) = failed {

@@ -8,7 +8,7 @@ use ssm_session::TerminalSize;
 
 use crate::io::{InputKind, Owner};
 #[cfg(unix)]
-use crate::{RawMode, signals::Signals, terminal};
+use crate::{RawMode, signals, signals::Signals, terminal};
 
 /// Signals and terminal of this process.
 #[derive(Debug, Default)]
@@ -87,6 +87,35 @@ impl Console {
             return raw_mode.apply(mode);
         }
         let _ = mode;
+        Ok(())
+    }
+
+    /// Whether programs on the remote side can change what the user's terminal shows.
+    pub(crate) fn has_screen(&self) -> bool {
+        #[cfg(unix)]
+        if self.signals.is_some() {
+            return terminal::is_output_terminal();
+        }
+        false
+    }
+
+    /// Whether there is a shell to which the user would come back if this process stopped.
+    pub(crate) fn can_stop(&self) -> bool {
+        #[cfg(unix)]
+        if self.raw_mode.is_some() {
+            return signals::has_job_control();
+        }
+        false
+    }
+
+    /// Gives the terminal its old mode back and stops this process, with all others of its job. [`Received::Continued`] tells
+    /// that it runs again; until then the terminal is somebody else's.
+    pub(crate) fn stop(&mut self) -> io::Result<()> {
+        #[cfg(unix)]
+        if let Some(raw_mode) = &self.raw_mode {
+            raw_mode.lend()?;
+            return signals::stop_job().inspect_err(|_| self.reapply());
+        }
         Ok(())
     }
 

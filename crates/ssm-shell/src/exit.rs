@@ -24,6 +24,8 @@ pub enum EndedBy {
     Session,
     /// This process was sent a signal, with this number.
     Signal(i32),
+    /// The user left with an escape.
+    Escape,
     /// The terminal was hung up.
     InputClosed,
     /// Nobody reads the output any more.

@@ -1,11 +1,14 @@
 //! Where the bytes of a session come from and go to.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::time::Duration;
 
 use ssm_session::TerminalSize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
+use crate::recording::Recording;
 use crate::resize;
 use crate::sink::Sink;
 
@@ -18,7 +21,16 @@ pub struct Io {
     pub(crate) size: TerminalSize,
     pub(crate) resizes: Option<mpsc::Receiver<TerminalSize>>,
     pub(crate) owner: Owner,
+    /// What is typed before the user.
+    pub(crate) initial: VecDeque<Box<dyn AsyncRead + Send + Unpin>>,
+    pub(crate) escape: Option<u8>,
+    pub(crate) idle: Option<Duration>,
+    pub(crate) recording: Option<Recording>,
 }
+
+/// What begins an escape, unless another character is chosen.
+#[cfg(unix)]
+const ESCAPE: u8 = b'~';
 
 /// What the end of the input means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +80,7 @@ impl Io {
         io.owner = Owner::Process;
         if crate::terminal::is_terminal() {
             io.input_kind = InputKind::Terminal;
+            io.escape = Some(ESCAPE);
         }
         Ok(io)
     }
@@ -89,7 +102,44 @@ impl Io {
             size: resize::UNKNOWN,
             resizes: None,
             owner: Owner::Peer,
+            initial: VecDeque::new(),
+            escape: None,
+            idle: None,
+            recording: None,
         }
+    }
+
+    /// Input that is sent before any other, to its end; of several, in this order. The end of it is not told to the remote side.
+    #[must_use]
+    pub fn initial(mut self, input: impl AsyncRead + Send + Unpin + 'static) -> Self {
+        self.initial.push_back(Box::new(input));
+        self
+    }
+
+    /// The character that begins an [`Escape`](crate::Escape) at the start of a line; `None` for no escapes. Default `~` for
+    /// [`stdio`](Self::stdio) on a terminal, otherwise none. Standard input that is no terminal has none in any case.
+    ///
+    /// With escapes, up to 256 KiB of input are read ahead of what can be sent, so that they are found while the connection is
+    /// lost.
+    #[must_use]
+    pub fn escapes(mut self, character: Option<u8>) -> Self {
+        let is_typed = self.owner == Owner::Peer || self.input_kind == InputKind::Terminal;
+        self.escape = character.filter(|_| is_typed);
+        self
+    }
+
+    /// Tells with [`Notice::Idle`](crate::Notice::Idle) that nothing was typed and nothing written for this long. Default `None`.
+    #[must_use]
+    pub fn idle_notice(mut self, after: Option<Duration>) -> Self {
+        self.idle = after;
+        self
+    }
+
+    /// Records what the session shows.
+    #[must_use]
+    pub fn recorded(mut self, recording: Recording) -> Self {
+        self.recording = Some(recording);
+        self
     }
 
     /// The size of the terminal behind the streams, and where later sizes come from. Standard streams know their own.

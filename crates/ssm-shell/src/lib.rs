@@ -42,12 +42,16 @@
 mod console;
 mod end_of_input;
 mod error;
+mod escape;
 mod exit;
 mod io;
 mod notice;
+mod recording;
 mod resize;
+mod screen;
 mod shell;
 mod sink;
+mod typed;
 
 #[cfg(unix)]
 mod reader;
@@ -59,11 +63,13 @@ mod terminal;
 mod writer;
 
 pub use error::ShellError;
+pub use escape::Escape;
 pub use exit::{EndedBy, Exit};
 pub use io::Io;
-pub use notice::Notice;
 #[cfg(unix)]
 pub use notice::NoticeWriter;
+pub use notice::{Notice, Question, Statistics};
+pub use recording::Recording;
 pub use shell::run;
 #[cfg(unix)]
 pub use terminal::{RawMode, install_panic_hook, restore_terminal};

@@ -2,13 +2,17 @@
 
 #[cfg(unix)]
 use std::io::{self, Write};
+use std::time::Duration;
 
-use ssm_session::Ready;
+use ssm_session::{Ready, Stats};
 
 /// Something a user may want to know while a session runs.
 ///
 /// The terminal is raw meanwhile, so that a newline alone does not return the carriage: [`NoticeWriter`] writes lines as they
 /// should look.
+///
+/// With [`Io::stdio`](crate::Io::stdio), one about the connection or about idleness waits while a program has the terminal's other
+/// screen (`vi`, `less`, `top`): it would stay in its picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
@@ -21,6 +25,44 @@ pub enum Notice {
     },
     /// The connection is up again, and nothing was lost.
     Resumed,
+    /// Nothing was typed and nothing written for this long; comes once each time. The service ends such sessions.
+    Idle(Duration),
+    /// The user wants to know something.
+    Asked(Question),
+    /// Nothing is recorded any more, for this reason.
+    RecordingFailed(String),
+}
+
+/// What a user asks with an escape. The answer belongs on the terminal, at once; a program that had all of the screen is made to
+/// draw it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Question {
+    /// Which escapes there are.
+    Help,
+    /// What else runs.
+    List,
+    /// How the connection is.
+    Statistics(Box<Statistics>),
+    /// Escapes count no more: a confirmation.
+    Off,
+    /// To stop this process, which has nobody to go back to: a refusal.
+    Suspend,
+}
+
+/// How a session is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statistics {
+    /// Since it has started.
+    pub age: Duration,
+    /// Since anything was typed or written.
+    pub idle: Duration,
+    /// Since when the connection is lost, if it is.
+    pub lost: Option<Duration>,
+    /// Bytes typed that are not sent yet.
+    pub typed_ahead: usize,
+    /// Counters of the channel.
+    pub channel: Stats,
 }
 
 /// Standard error for lines of our own: they end in CR LF while the terminal is raw.

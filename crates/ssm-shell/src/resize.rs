@@ -17,11 +17,13 @@ pub(crate) struct Resize {
     sent: Option<(TerminalSize, Instant)>,
     /// The size is sent even if it was sent before.
     again: bool,
+    /// Another size goes in front of it, so that it is a change.
+    detour: bool,
 }
 
 impl Resize {
     pub(crate) fn new(size: TerminalSize) -> Self {
-        Self { current: size, sent: None, again: false }
+        Self { current: size, sent: None, again: false, detour: false }
     }
 
     /// The terminal has this size.
@@ -34,6 +36,16 @@ impl Resize {
         self.again = true;
     }
 
+    /// What was drawn is gone: a change to another size and back makes programs draw again.
+    pub(crate) fn redraw(&mut self) {
+        self.detour = self.sent.is_some();
+    }
+
+    /// The size of the terminal.
+    pub(crate) fn current(&self) -> TerminalSize {
+        self.current
+    }
+
     /// Whether a size was sent at all.
     pub(crate) fn was_sent(&self) -> bool {
         self.sent.is_some()
@@ -43,16 +55,20 @@ impl Resize {
     pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
         match self.sent {
             None => Some(now),
-            Some((size, at)) => (self.again || size != self.current).then(|| at + INTERVAL),
+            Some((size, at)) => (self.again || self.detour || size != self.current).then(|| at + INTERVAL),
         }
     }
 
     /// The size to send, if one is due. It counts as sent.
     pub(crate) fn take(&mut self, now: Instant) -> Option<TerminalSize> {
         self.due(now).filter(|due| *due <= now)?;
-        self.sent = Some((self.current, now));
+        let mut size = self.current;
+        if std::mem::take(&mut self.detour) {
+            size.rows = if size.rows > 1 { size.rows - 1 } else { size.rows + 1 };
+        }
+        self.sent = Some((size, now));
         self.again = false;
-        Some(self.current)
+        Some(size)
     }
 }
 
@@ -105,5 +121,18 @@ mod tests {
         resize.repeat();
         assert_eq!(resize.take(start + INTERVAL), Some(SMALL));
         assert_eq!(resize.due(start + INTERVAL), None);
+    }
+
+    #[test]
+    fn programs_draw_again_after_a_size_that_is_none() {
+        let start = Instant::now();
+        let mut resize = Resize::new(SMALL);
+        resize.redraw();
+        assert_eq!(resize.take(start), Some(SMALL), "nothing was drawn yet");
+        resize.redraw();
+        assert_eq!(resize.take(start + INTERVAL), Some(TerminalSize { cols: 40, rows: 11 }));
+        assert_eq!(resize.take(start + INTERVAL), None);
+        assert_eq!(resize.take(start + INTERVAL * 2), Some(SMALL));
+        assert_eq!(resize.due(start + INTERVAL * 3), None);
     }
 }

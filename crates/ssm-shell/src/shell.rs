@@ -3,8 +3,9 @@
 //! ```text
 //!  signals ──────────┐
 //!  size ─────────────┤
-//!  input ── read ────┴──► Session::send
+//!  input ── read ────┴──► Session::send             (of a terminal: Typed, which looks for escapes ahead of the session)
 //!  output, error ◄─ Sink ◄─ Session::poll_event     (not read while too much waits in the sinks)
+//!                    └────► Screen, Recording
 //! ```
 
 use std::collections::VecDeque;
@@ -24,9 +25,14 @@ use tokio::time::Sleep;
 
 use crate::console::{Console, Mode, Received};
 use crate::end_of_input::EndOfInput;
+use crate::escape::{Escape, Escapes};
 use crate::io::InputKind;
+use crate::notice::{Question, Statistics};
+use crate::recording::Recording;
 use crate::resize::Resize;
+use crate::screen::Screen;
 use crate::sink::Sink;
+use crate::typed::Typed;
 use crate::{EndedBy, Exit, Io, Notice, ShellError};
 
 /// Events taken, and messages sent, before the other steps of a turn have theirs.
@@ -41,6 +47,15 @@ const TRICKLE: Duration = Duration::from_secs(10);
 
 /// Signals that may wait to be sent.
 const KEYS_MAX: usize = 16;
+
+/// Notices that wait for a program to leave the screen.
+const HELD_MAX: usize = 16;
+
+/// How long the terminal may take to be told that it is as it was.
+const UNDO: Duration = Duration::from_millis(250);
+
+/// How long a user who leaves waits for the service to hear of it.
+const LEAVE: Duration = Duration::from_secs(2);
 
 /// Runs a shell or command session until it ends.
 ///
@@ -72,7 +87,7 @@ pub async fn run<C: ControlPlane>(
     };
     let mut shell = Shell::new(session, io, console);
     let end = poll_fn(|cx| shell.poll(cx, &mut notice)).await;
-    shell.finish(end).await
+    shell.finish(end, &mut notice).await
 }
 
 struct Shell<C> {
@@ -81,6 +96,10 @@ struct Shell<C> {
     input: Box<dyn AsyncRead + Send + Unpin>,
     input_kind: InputKind,
     typing: Typing,
+    /// What is sent first.
+    initial: VecDeque<Box<dyn AsyncRead + Send + Unpin>>,
+    /// What was read ahead, where escapes are looked for.
+    typed: Option<Typed>,
     /// The last byte of input that was sent.
     last_typed: Option<u8>,
     /// Signals for the remote side.
@@ -93,9 +112,48 @@ struct Shell<C> {
     error: Sink,
     /// Nothing is received, except for one message at this time.
     stopped: Option<Instant>,
+    /// What programs have made of the user's terminal, where there is one.
+    screen: Option<Screen>,
+    held: VecDeque<Notice>,
+    job: Job,
+    connection: Connection,
+    activity: Activity,
+    recording: Option<Recording>,
     code: Option<i32>,
     bytes_received: u64,
     timer: Pin<Box<Sleep>>,
+}
+
+/// Whether this process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Job {
+    Runs,
+    /// It stops when everything is written.
+    Stops,
+    /// It is stopped, or about to be; the terminal is not ours.
+    Stopped,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Connection {
+    Up,
+    Lost { since: Instant },
+}
+
+/// When something was last typed or written.
+#[derive(Debug)]
+struct Activity {
+    started: Instant,
+    last: Instant,
+    /// How long nothing may happen before that is told.
+    limit: Option<Duration>,
+    told: bool,
+}
+
+impl Activity {
+    fn due(&self) -> Option<Instant> {
+        self.limit.filter(|_| !self.told).map(|limit| self.last + limit)
+    }
 }
 
 /// What becomes of the input.
@@ -122,13 +180,17 @@ enum End {
 
 impl<C: ControlPlane> Shell<C> {
     fn new(session: Session<C>, io: Io, console: Console) -> Self {
+        let now = now();
         Self {
             session,
             resize: Resize::new(console.size().unwrap_or(io.size)),
+            screen: console.has_screen().then(Screen::default),
             console,
             input: io.input,
             input_kind: io.input_kind,
             typing: Typing::Waiting,
+            initial: io.initial,
+            typed: io.escape.map(|character| Typed::new(Escapes::new(character))),
             last_typed: None,
             keys: VecDeque::new(),
             resizes: io.resizes,
@@ -136,6 +198,11 @@ impl<C: ControlPlane> Shell<C> {
             output: io.output,
             error: io.error,
             stopped: None,
+            held: VecDeque::new(),
+            job: Job::Runs,
+            connection: Connection::Up,
+            activity: Activity { started: now, last: now, limit: io.idle, told: false },
+            recording: io.recording,
             code: None,
             bytes_received: 0,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -153,9 +220,12 @@ impl<C: ControlPlane> Shell<C> {
         self.take_signals(cx)?;
         self.take_sizes(cx);
         self.take_events(cx, notice)?;
-        self.write_output(cx)?;
+        self.take_escapes(cx, notice)?;
+        self.write_output(cx, notice)?;
         self.send_size(cx);
         self.send_input(cx)?;
+        self.tell_idle(notice);
+        self.tell_recording(notice);
         let _ = self.session.poll_flush(cx);
         self.arm_timer(cx);
         Ok(())
@@ -171,14 +241,20 @@ impl<C: ControlPlane> Shell<C> {
                 }
                 Received::Key { byte, .. } if self.keys.len() < KEYS_MAX => self.keys.push_back(byte),
                 Received::Key { .. } => {}
-                Received::Resized | Received::Continued => {
-                    if let Some(size) = self.console.size() {
-                        self.resize.set(size);
-                    }
+                Received::Resized => self.look_at_size(),
+                Received::Continued => {
+                    self.look_at_size();
+                    self.go_on();
                 }
             }
         }
         Ok(())
+    }
+
+    fn look_at_size(&mut self) {
+        if let Some(size) = self.console.size() {
+            self.resize.set(size);
+        }
     }
 
     fn take_sizes(&mut self, cx: &mut Context<'_>) {
@@ -215,8 +291,16 @@ impl<C: ControlPlane> Shell<C> {
                 self.start(&ready)?;
             }
             Event::Payload { kind, payload } => self.receive(kind, &payload),
-            Event::Redial { attempt } => notice(Notice::Redial { attempt }),
-            Event::Resumed => notice(Notice::Resumed),
+            Event::Redial { attempt } => {
+                if self.connection == Connection::Up {
+                    self.connection = Connection::Lost { since: now() };
+                }
+                self.tell(Notice::Redial { attempt }, notice);
+            }
+            Event::Resumed => {
+                self.connection = Connection::Up;
+                self.tell(Notice::Resumed, notice);
+            }
             Event::Closed(reason) => return Err(End::Closed(reason)),
         }
         Ok(())
@@ -224,6 +308,13 @@ impl<C: ControlPlane> Shell<C> {
 
     /// The session has started, or it is something else than was assumed.
     fn start(&mut self, ready: &Ready) -> Result<(), End> {
+        let now = now();
+        if matches!(self.typing, Typing::Waiting) {
+            self.activity = Activity { started: now, last: now, ..self.activity };
+        }
+        if let Some(recording) = &mut self.recording {
+            recording.start(now, self.resize.current());
+        }
         match ready.kind {
             SessionKind::Port(_) => return Err(End::Failed(ShellError::NotAShell(ready.kind))),
             // Its output has bare newlines, and its agent looks for nothing in the input but signals.
@@ -254,6 +345,13 @@ impl<C: ControlPlane> Shell<C> {
             _ => return,
         }
         self.bytes_received += payload.len() as u64;
+        if let Some(screen) = &mut self.screen {
+            screen.write(payload);
+        }
+        if let Some(recording) = &mut self.recording {
+            recording.show(now(), payload);
+        }
+        self.be_active();
         if let Typing::Ended(end) = &mut self.typing {
             end.heard(now());
         }
@@ -263,15 +361,22 @@ impl<C: ControlPlane> Shell<C> {
     }
 
     /// Writes what the outputs take, and stops or goes on receiving accordingly.
-    fn write_output(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+    fn write_output(&mut self, cx: &mut Context<'_>, notice: &mut impl FnMut(Notice)) -> Result<(), End> {
+        if self.job == Job::Stopped {
+            return Ok(());
+        }
         if let Poll::Ready(Err(error)) = self.error.poll_flush(cx) {
             tracing::debug!(%error, "standard error cannot be written to");
         }
-        if let Poll::Ready(Err(error)) = self.output.poll_flush(cx) {
-            return Err(match output_error(error) {
-                Some(error) => End::Failed(error),
-                None => End::Here(EndedBy::OutputClosed),
-            });
+        match self.output.poll_flush(cx) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => self.all_is_shown(notice),
+            Poll::Ready(Err(error)) => {
+                return Err(match output_error(error) {
+                    Some(error) => End::Failed(error),
+                    None => End::Here(EndedBy::OutputClosed),
+                });
+            }
         }
         if self.stopped.is_some() && self.waiting() < WAITING_MAX / 2 {
             self.stopped = None;
@@ -279,6 +384,109 @@ impl<C: ControlPlane> Shell<C> {
             cx.waker().wake_by_ref();
         }
         Ok(())
+    }
+
+    /// The terminal shows everything that was received.
+    fn all_is_shown(&mut self, notice: &mut impl FnMut(Notice)) {
+        if self.job == Job::Stops {
+            self.job = Job::Stopped;
+            if let Err(error) = self.console.stop() {
+                tracing::warn!(%error, "this process cannot be stopped");
+                self.go_on();
+            }
+        }
+        if !self.screen.as_ref().is_some_and(Screen::alternate) {
+            self.held.drain(..).for_each(notice);
+        }
+    }
+
+    /// This process runs again, or was about to stop and does not.
+    fn go_on(&mut self) {
+        if std::mem::replace(&mut self.job, Job::Runs) == Job::Stopped
+            && let Some(screen) = &self.screen
+        {
+            self.output.push(&screen.enter());
+        }
+        self.resize.redraw();
+    }
+
+    /// Tells something, unless a program has the screen.
+    fn tell(&mut self, what: Notice, notice: &mut impl FnMut(Notice)) {
+        if !self.screen.as_ref().is_some_and(Screen::alternate) {
+            return notice(what);
+        }
+        // Only the first attempt is for a user.
+        if self.held.len() < HELD_MAX && !matches!(what, Notice::Redial { attempt: 1.. }) {
+            self.held.push_back(what);
+        }
+    }
+
+    /// Something was typed or written.
+    fn be_active(&mut self) {
+        self.activity.last = now();
+        if std::mem::take(&mut self.activity.told) {
+            self.held.retain(|held| !matches!(held, Notice::Idle(_)));
+        }
+    }
+
+    fn tell_idle(&mut self, notice: &mut impl FnMut(Notice)) {
+        if let Some(limit) = self.activity.limit
+            && self.session.ready().is_some()
+            && self.activity.due().is_some_and(|due| due <= now())
+        {
+            self.activity.told = true;
+            self.tell(Notice::Idle(limit), notice);
+        }
+    }
+
+    fn tell_recording(&mut self, notice: &mut impl FnMut(Notice)) {
+        if let Some(error) = self.recording.as_mut().and_then(Recording::take_failure) {
+            self.recording = None;
+            notice(Notice::RecordingFailed(error.to_string()));
+        }
+    }
+
+    fn take_escapes(&mut self, cx: &mut Context<'_>, notice: &mut impl FnMut(Notice)) -> Result<(), End> {
+        while matches!(self.typing, Typing::Behind | Typing::Open)
+            && self.job == Job::Runs
+            && let Some(typed) = &mut self.typed
+        {
+            let Poll::Ready(escape) = typed.poll_escape(cx, &mut *self.input) else { return Ok(()) };
+            let question = match escape {
+                Escape::Leave => return Err(End::Here(EndedBy::Escape)),
+                Escape::Suspend if self.console.can_stop() => {
+                    self.job = Job::Stops;
+                    if let Some(screen) = &self.screen {
+                        self.output.push(&screen.leave());
+                    }
+                    continue;
+                }
+                Escape::Suspend => Question::Suspend,
+                Escape::Help => Question::Help,
+                Escape::List => Question::List,
+                Escape::Off => Question::Off,
+                Escape::Statistics => Question::Statistics(Box::new(self.statistics())),
+            };
+            notice(Notice::Asked(question));
+            if self.screen.as_ref().is_some_and(Screen::alternate) {
+                self.resize.redraw();
+            }
+        }
+        Ok(())
+    }
+
+    fn statistics(&self) -> Statistics {
+        let now = now();
+        Statistics {
+            age: now.saturating_duration_since(self.activity.started),
+            idle: now.saturating_duration_since(self.activity.last),
+            lost: match self.connection {
+                Connection::Up => None,
+                Connection::Lost { since } => Some(now.saturating_duration_since(since)),
+            },
+            typed_ahead: self.typed.as_ref().map_or(0, Typed::len),
+            channel: self.session.stats(),
+        }
     }
 
     fn waiting(&self) -> usize {
@@ -294,6 +502,9 @@ impl<C: ControlPlane> Shell<C> {
             && self.session.poll_writable(cx).is_ready()
             && let Some(size) = self.resize.take(now)
         {
+            if let Some(recording) = &mut self.recording {
+                recording.resize(now, self.resize.current());
+            }
             let size = size.encode();
             let mut message = MessageBuf::with_capacity(size.len());
             message.put_slice(&size);
@@ -307,6 +518,7 @@ impl<C: ControlPlane> Shell<C> {
                 return Ok(());
             }
             let Some(message) = self.next_input(cx)? else { return Ok(()) };
+            self.be_active();
             self.send(PayloadType::Output, message);
         }
         cx.waker().wake_by_ref();
@@ -333,10 +545,21 @@ impl<C: ControlPlane> Shell<C> {
     /// Reads into a message, while there is something to read.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<Option<MessageBuf>, End> {
         let mut buf = self.session.buffer();
-        let read = {
-            let mut spare = buf.spare_mut();
-            pin!(self.input.read_buf(&mut spare)).poll(cx)
-        };
+        while let Some(initial) = self.initial.front_mut() {
+            match poll_read(cx, initial, &mut buf) {
+                Poll::Ready(Ok(1..)) => {
+                    self.last_typed = buf.payload().last().copied();
+                    return Ok(Some(buf));
+                }
+                Poll::Ready(Ok(0)) => drop(self.initial.pop_front()),
+                Poll::Ready(Err(error)) => return Err(End::Failed(ShellError::Input(error))),
+                Poll::Pending => {
+                    self.session.recycle(buf);
+                    return Ok(None);
+                }
+            }
+        }
+        let read = self.poll_input(cx, &mut buf);
         let end = match (read, self.input_kind) {
             (Poll::Ready(Ok(1..)), _) => {
                 self.last_typed = buf.payload().last().copied();
@@ -354,6 +577,19 @@ impl<C: ControlPlane> Shell<C> {
         end
     }
 
+    fn poll_input(&mut self, cx: &mut Context<'_>, buf: &mut MessageBuf) -> Poll<io::Result<usize>> {
+        let Some(typed) = &mut self.typed else { return poll_read(cx, &mut self.input, buf) };
+        let was_full = typed.is_full();
+        typed.fill(buf);
+        if was_full && !typed.is_full() {
+            cx.waker().wake_by_ref();
+        }
+        match buf.len() {
+            0 => typed.take_end().map_or(Poll::Pending, |end| Poll::Ready(end.map(|()| 0))),
+            len => Poll::Ready(Ok(len)),
+        }
+    }
+
     fn send(&mut self, kind: PayloadType, message: MessageBuf) {
         if let Err(error) = self.session.send(kind, message) {
             // It was writable, so it has been closed; the event that says so is on its way.
@@ -368,7 +604,7 @@ impl<C: ControlPlane> Shell<C> {
             Typing::Ended(end) => Some(end.due()),
             _ => None,
         };
-        let deadlines = [self.resize.due(now), end_of_input, self.stopped];
+        let deadlines = [self.resize.due(now), end_of_input, self.stopped, self.activity.due()];
         let Some(next) = deadlines.into_iter().flatten().filter(|due| *due > now).min() else { return };
         if self.timer.deadline() != next.into() {
             self.timer.as_mut().reset(next.into());
@@ -379,11 +615,16 @@ impl<C: ControlPlane> Shell<C> {
     }
 
     /// Leaves everything as it should be, whatever ended the session.
-    async fn finish(mut self, end: End) -> Result<Exit, ShellError> {
+    async fn finish(mut self, end: End, notice: &mut impl FnMut(Notice)) -> Result<Exit, ShellError> {
         // What is typed from here on is for the program that reads next.
         self.input = Box::new(tokio::io::empty());
         let failure = if let End::Closed(_) = end { self.drain().await } else { None };
+        if !matches!(end, End::Failed(_)) && failure.is_none() {
+            self.undo_screen().await;
+        }
         self.console.restore();
+        self.end_recording(&end);
+        self.tell_recording(notice);
         let Self { mut session, code, bytes_received, .. } = self;
         let (reason, ended_by) = match end {
             End::Closed(reason) => {
@@ -391,6 +632,12 @@ impl<C: ControlPlane> Shell<C> {
                     tracing::info!(%error, "the service was not told that the session is over");
                 }
                 (reason, EndedBy::Session)
+            }
+            End::Here(EndedBy::Escape) => {
+                if tokio::time::timeout(LEAVE, self::end(session)).await.is_err() {
+                    tracing::info!("the session is left to the service");
+                }
+                (CloseReason::Terminated, EndedBy::Escape)
             }
             End::Here(ended_by) => {
                 self::end(session).await;
@@ -402,6 +649,29 @@ impl<C: ControlPlane> Shell<C> {
             }
         };
         failure.map_or(Ok(Exit { reason, ended_by, code, bytes_received }), Err)
+    }
+
+    /// Switches off what programs have left switched on, on a terminal that goes on to be used.
+    async fn undo_screen(&mut self) {
+        let undo = self.screen.as_ref().map(Screen::leave).unwrap_or_default();
+        if undo.is_empty() || self.job == Job::Stopped {
+            return;
+        }
+        // Whatever has to be shown was; a terminal that stands still is not waited for.
+        self.output.discard();
+        self.output.push(&undo);
+        let _ = tokio::time::timeout(UNDO, poll_fn(|cx| self.output.poll_flush(cx))).await;
+    }
+
+    fn end_recording(&mut self, end: &End) {
+        let Some(recording) = &mut self.recording else { return };
+        let reason = match (end, self.code) {
+            (_, Some(code)) => format!("exit code {code}"),
+            (End::Closed(reason), None) => reason.to_string(),
+            (End::Here(_), None) => "ended here".to_owned(),
+            (End::Failed(error), None) => error.to_string(),
+        };
+        recording.end(now(), &reason);
     }
 
     /// Writes what is left, unless a signal says that nobody waits for it.
@@ -425,6 +695,15 @@ impl<C: ControlPlane> Shell<C> {
         })
         .await
     }
+}
+
+fn poll_read(
+    cx: &mut Context<'_>,
+    input: &mut (impl AsyncRead + Unpin),
+    buf: &mut MessageBuf,
+) -> Poll<io::Result<usize>> {
+    let mut spare = buf.spare_mut();
+    pin!(input.read_buf(&mut spare)).poll(cx)
 }
 
 /// Ends a session that this side wants no more.

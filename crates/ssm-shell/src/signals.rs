@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::task::{Context, Poll};
 
-use rustix::process::Signal as Number;
+use rustix::process::{Signal as Number, getpgrp, getsid, kill_current_process_group};
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
 use crate::console::Received;
@@ -45,6 +45,17 @@ fn received(signal: Number) -> Received {
         Number::CONT => Received::Continued,
         _ => Received::End { number },
     }
+}
+
+/// Whether somebody waits for this job to stop. Nobody does when it is what the terminal was opened for.
+pub(crate) fn has_job_control() -> bool {
+    getsid(None).is_ok_and(|session| session != getpgrp())
+}
+
+/// Stops this job: every process that the shell has started with this one, such as the AWS CLI in front of its plugin. It cannot be
+/// `SIGTSTP`, for which there is a handler here.
+pub(crate) fn stop_job() -> io::Result<()> {
+    Ok(kill_current_process_group(Number::STOP)?)
 }
 
 /// Whether this process was started with `signal` ignored. Where the system does not tell, it was not.

@@ -39,6 +39,11 @@ impl Sink {
         }
     }
 
+    /// Throws away what waits.
+    pub(crate) fn discard(&mut self) {
+        self.waiting.clear();
+    }
+
     /// Writes what waits and flushes it. An error is reported once.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.broken {

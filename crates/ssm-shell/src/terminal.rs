@@ -20,6 +20,8 @@ static CHANGED: Mutex<Option<Changed>> = Mutex::new(None);
 struct Changed {
     original: Termios,
     mode: Mode,
+    /// The terminal is as it was before, because others have it.
+    lent: bool,
 }
 
 /// Keeps the terminal on standard input raw; dropping it restores what was before.
@@ -44,7 +46,7 @@ impl RawMode {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the terminal is in use by a session"));
         }
         let original = tcgetattr(stdio::stdin())?;
-        *changed = Some(Changed { original, mode });
+        *changed = Some(Changed { original, mode, lent: false });
         drop(changed);
         let guard = Self(());
         guard.apply(mode)?;
@@ -61,10 +63,28 @@ impl RawMode {
         Ok(())
     }
 
-    /// Sets the mode again, after a shell has had the terminal.
+    /// Gives the terminal to others until [`reapply`](Self::reapply).
+    pub(crate) fn lend(&self) -> io::Result<()> {
+        let mut changed = lock();
+        let Some(changed) = changed.as_mut() else { return Ok(()) };
+        tcsetattr(stdio::stdin(), OptionalActions::Now, &changed.original)?;
+        changed.lent = true;
+        Ok(())
+    }
+
+    /// Sets the mode again, after others have had the terminal. What they made of it, where it was lent, is what it will be in the
+    /// end.
     pub(crate) fn reapply(&self) -> io::Result<()> {
-        let mode = lock().as_ref().map(|changed| changed.mode);
-        mode.map_or(Ok(()), |mode| self.apply(mode))
+        let mode = match lock().as_mut() {
+            Some(changed) => {
+                if std::mem::take(&mut changed.lent) {
+                    changed.original = tcgetattr(stdio::stdin())?;
+                }
+                changed.mode
+            }
+            None => return Ok(()),
+        };
+        self.apply(mode)
     }
 }
 
@@ -97,7 +117,7 @@ impl Mode {
 /// Gives the terminal back the mode it had before a session or a [`RawMode`] changed it; otherwise does nothing. For ends of the
 /// process that drop nothing.
 pub fn restore_terminal() {
-    if let Some(Changed { original, .. }) = lock().take()
+    if let Some(Changed { original, lent: false, .. }) = lock().take()
         && let Err(error) = tcsetattr(stdio::stdin(), OptionalActions::Now, &original)
     {
         tracing::debug!(%error, "the terminal was not restored");
@@ -115,12 +135,17 @@ pub fn install_panic_hook() {
 
 /// Whether a newline alone does not return the carriage.
 pub(crate) fn is_raw() -> bool {
-    lock().as_ref().is_some_and(|changed| changed.mode != Mode::Quiet)
+    lock().as_ref().is_some_and(|changed| changed.mode != Mode::Quiet && !changed.lent)
 }
 
 /// Whether keys are read from standard input.
 pub(crate) fn is_terminal() -> bool {
     isatty(stdio::stdin())
+}
+
+/// Whether what is shown can be undone: output goes to a terminal.
+pub(crate) fn is_output_terminal() -> bool {
+    isatty(stdio::stdout())
 }
 
 /// The size of the first of the standard streams that is a terminal and knows it.

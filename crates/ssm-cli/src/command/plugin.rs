@@ -19,6 +19,7 @@ use ssm_shell::Io;
 use self::arguments::{Arguments, Request};
 use self::banner::Banner;
 use crate::args::ConnectionArgs;
+use crate::capture;
 use crate::command::{self, Opened, end, shell};
 use crate::control::Control;
 use crate::error::Error;
@@ -77,7 +78,7 @@ async fn start(arguments: Arguments) -> Result<ExitCode, Error> {
         channel.assume_ready = None;
     }
     // The service that started the session is not always Systems Manager, so its hosts are judged without a region.
-    let config = Config { channel, route: Some(route), ..Config::default() };
+    let config = Config { channel, route: Some(route), tap: capture::tap(), ..Config::default() };
     let opening = Session::open(control, arguments.endpoint, config);
     let session = tokio::select! {
         session = opening => session?,

@@ -1,20 +1,27 @@
 //! `ssm shell`
 
 use std::borrow::Cow;
-use std::io::{self, IsTerminal};
+use std::fs::{self, File};
+use std::io::{self, Cursor, IsTerminal, Read as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ssm_session::{CloseReason, SessionKind, StartSession};
-use ssm_shell::{EndedBy, Exit, Io, Notice};
+use ssm_shell::{EndedBy, Exit, Io, Notice, Question, Recording, Statistics};
 
-use crate::args::ShellArgs;
-use crate::command::{self, Opened};
+use crate::args::{EscapeArg, ShellArgs};
+use crate::command::{self, Opened, tunnels};
 use crate::config::{Config, Flags};
 use crate::error::{Error, ending};
 use crate::lookup;
 use crate::options::{self, Source};
-use crate::output::{complain, say};
+use crate::output::{Bytes, Took, answer, complain, say};
+use crate::private_file;
 use crate::process::Signals;
+use crate::registry;
+
+/// Most that is typed from a file.
+const INIT_MAX: u64 = 1024 * 1024;
 
 /// Runs the command.
 pub(crate) async fn run(mut args: ShellArgs, config: &Config) -> Result<ExitCode, Error> {
@@ -22,8 +29,10 @@ pub(crate) async fn run(mut args: ShellArgs, config: &Config) -> Result<ExitCode
     let args = &args;
     let target = lookup::session_target(args.target.as_deref(), &args.connection).await?;
     let request = request(args, target);
+    let init = args.init.as_deref().map(read_init).transpose()?;
     let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
     let mut source = Source::load(&args.connection, "ssm shell").await?;
+    let record = args.record.as_deref().map(Record::create).transpose()?;
     let session = match command::open(&mut source, &request, options::shell_config(), &mut signals).await? {
         Opened::Session(session) => *session,
         Opened::Left(signal) => return Ok(ExitCode::from(signal.exit_code())),
@@ -35,9 +44,68 @@ pub(crate) async fn run(mut args: ShellArgs, config: &Config) -> Result<ExitCode
     if takes_keys && !io::stdin().is_terminal() {
         say("stdin is not a terminal: what it holds is typed, and at its end Ctrl-D");
     }
-    let exit = ssm_shell::run(session, Io::stdio()?, tell).await?;
+    let mut io = Io::stdio()?.escapes(args.escape.0).idle_notice(args.idle_notice.0);
+    if let Some(init) = init {
+        io = io.initial(Cursor::new(init));
+    }
+    if let Some(record) = record {
+        let target = args.target.as_deref().unwrap_or_else(|| session.id().as_str());
+        io = io.recorded(Recording::new(record.keep()).titled(format!("ssm shell {target}")));
+    }
+    let about = About { escape: args.escape, session: session.id().to_string() };
+    let exit = ssm_shell::run(session, io, |notice| about.tell(notice)).await?;
     tell_end(&exit);
     exit_code(&exit)
+}
+
+/// What a file has to be typed: its lines, each with the key that ends one, whatever ends them there.
+fn read_init(path: &Path) -> Result<Vec<u8>, Error> {
+    let failed = |error| Error::Usage(format!("cannot read {}: {error}", path.display()));
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(INIT_MAX + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.len() as u64 > INIT_MAX {
+        return Err(Error::Usage(format!("{} is too long to be typed: more than 1 MiB", path.display())));
+    }
+    Ok(typed(&bytes))
+}
+
+fn typed(text: &[u8]) -> Vec<u8> {
+    let mut typed = Vec::with_capacity(text.len());
+    let mut previous = 0;
+    for &byte in text {
+        match (previous, byte) {
+            (b'\r', b'\n') => {}
+            (_, b'\n') => typed.push(b'\r'),
+            _ => typed.push(byte),
+        }
+        previous = byte;
+    }
+    typed
+}
+
+/// The file of a recording; removed again when there is no session to record.
+struct Record {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl Record {
+    fn create(path: &Path) -> Result<Self, Error> {
+        let file = private_file::create(path).map_err(|error| private_file::refusal(path, &error))?;
+        Ok(Self { path: path.to_owned(), file: Some(file) })
+    }
+
+    fn keep(mut self) -> File {
+        self.file.take().expect("it is taken once, here")
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
 }
 
 /// Takes from the configuration what the command line leaves open.
@@ -45,7 +113,7 @@ fn fill(args: &mut ShellArgs, config: &Config) {
     let flags = Flags { connection: &mut args.connection, channel: None, lanes: None };
     if let Some(alias) = config.fill(args.target.as_deref(), flags) {
         args.target = Some(alias.target.text.clone());
-        if args.document.is_none() {
+        if args.document.is_none() && args.remote_command.is_none() {
             args.document = alias.document.as_ref().map(|document| document.text.clone());
         }
     }
@@ -55,12 +123,16 @@ fn fill(args: &mut ShellArgs, config: &Config) {
 fn tell_end(exit: &Exit) {
     let normal =
         matches!(exit.reason, CloseReason::Terminated | CloseReason::AgentClosed { detail: None, .. });
+    let left = exit.ended_by == EndedBy::Escape;
     let signal = match exit.ended_by {
         EndedBy::Signal(number) => Some(number),
         _ => None,
     };
-    if (signal.is_some() || !normal) && io::stdout().is_terminal() && io::stderr().is_terminal() {
+    if (signal.is_some() || left || !normal) && io::stdout().is_terminal() && io::stderr().is_terminal() {
         eprintln!();
+    }
+    if left {
+        say("the session was ended here");
     }
     if let Some(number) = signal {
         say(format_args!("ended by {}", signal_name(number)));
@@ -78,9 +150,10 @@ fn signal_name(number: i32) -> Cow<'static, str> {
 }
 
 fn request(args: &ShellArgs, target: String) -> StartSession {
-    let request = match &args.document {
-        Some(document) => StartSession::document(target, document),
-        None => StartSession::shell(target),
+    let request = match (&args.remote_command, &args.document) {
+        (Some(command), _) => StartSession::interactive_command(target, command),
+        (None, Some(document)) => StartSession::document(target, document),
+        (None, None) => StartSession::shell(target),
     };
     let request = args
         .parameters
@@ -100,7 +173,100 @@ pub(crate) fn tell(notice: Notice) {
         }
         Notice::Redial { attempt: 0 } => say("the connection was lost; connecting again"),
         Notice::Resumed => say("connected again"),
+        Notice::Idle(time) => say(format_args!(
+            "nothing was typed or shown for {}; the service ends a session after 20 min, or what the account says",
+            Took(time)
+        )),
+        Notice::RecordingFailed(error) => {
+            complain(format_args!("nothing is recorded from here on: {error}"));
+        }
+        Notice::Asked(question) => About::default().answer(question),
         other => tracing::info!(notice = ?other, "shell"),
+    }
+}
+
+/// What is known of a session when its user asks.
+struct About {
+    escape: EscapeArg,
+    session: String,
+}
+
+impl Default for About {
+    fn default() -> Self {
+        Self { escape: EscapeArg(Some(b'~')), session: String::new() }
+    }
+}
+
+impl About {
+    fn tell(&self, notice: Notice) {
+        match notice {
+            Notice::Asked(question) => self.answer(question),
+            other => tell(other),
+        }
+    }
+
+    fn answer(&self, question: Question) {
+        match question {
+            Question::Help => answer(&self.help()),
+            Question::Statistics(statistics) => answer(&self.statistics(&statistics)),
+            Question::List => drop(tokio::spawn(async {
+                let lines = match registry::peers() {
+                    Ok(peers) => tunnels::shown(&peers).await,
+                    Err(error) => format!("cannot look for tunnels: {error}"),
+                };
+                answer(&lines);
+            })),
+            Question::Suspend => answer("this terminal has no shell to go back to"),
+            Question::Off => answer("no more escapes in this session"),
+            other => tracing::info!(question = ?other, "asked"),
+        }
+    }
+
+    fn help(&self) -> String {
+        let escape = self.escape;
+        let lines = [
+            (".", "end the session"),
+            ("^Z", "suspend ssm"),
+            ("#", "list tunnels"),
+            ("s", "how the connection is"),
+            ("-", "no more escapes in this session"),
+            ("?", "this"),
+        ];
+        let mut text = String::from("at the start of a line:\n");
+        for (key, does) in lines {
+            text += &format!("  {escape}{key:<3} {does}\n");
+        }
+        text + &format!("  {escape}{escape}   send the character once")
+    }
+
+    fn statistics(&self, statistics: &Statistics) -> String {
+        let Statistics { age, idle, lost, typed_ahead, channel } = statistics;
+        let connection = match lost {
+            None => format!("up, RTT {:.1} ms", channel.rtt.as_secs_f64() * 1e3),
+            Some(time) => format!("lost {} ago", Took(*time)),
+        };
+        let mut text = String::new();
+        if !self.session.is_empty() {
+            text += &format!("session     {}\n", self.session);
+        }
+        text + &format!(
+            "connection  {connection}, brought back {} times\n\
+                 open for    {}, idle for {}\n\
+                 sent        {} in {} messages, {} of them again; {} wait for an acknowledgement, {} to be sent\n\
+                 received    {} in {} messages, {} again, {} out of order",
+            channel.resumes,
+            Took(*age),
+            Took(*idle),
+            Bytes(channel.bytes_sent),
+            channel.messages_sent,
+            channel.retransmissions,
+            Bytes(channel.in_flight as u64),
+            Bytes(*typed_ahead as u64),
+            Bytes(channel.bytes_received),
+            channel.messages_received,
+            channel.duplicates_received,
+            channel.out_of_order_received,
+        )
     }
 }
 
@@ -116,6 +282,8 @@ pub(crate) fn exit_code(exit: &Exit) -> Result<ExitCode, Error> {
         (None, EndedBy::Signal(number), _) => BY_SIGNAL + number,
         (None, EndedBy::InputClosed, _) => BY_SIGNAL + SIGHUP,
         (None, EndedBy::OutputClosed, _) => BY_SIGNAL + SIGPIPE,
+        // As ssh has it.
+        (None, EndedBy::Escape, _) => LEFT,
         (None, _, CloseReason::Terminated | CloseReason::AgentClosed { detail: None, .. }) => 0,
         (None, _, reason) => return Err(Error::Ended(reason.clone())),
     };
@@ -126,6 +294,7 @@ pub(crate) fn exit_code(exit: &Exit) -> Result<ExitCode, Error> {
 const BY_SIGNAL: i32 = 128;
 const SIGHUP: i32 = 1;
 const SIGPIPE: i32 = 13;
+const LEFT: i32 = 255;
 
 #[cfg(test)]
 mod tests {
@@ -145,6 +314,21 @@ mod tests {
     fn an_end_from_outside_looks_as_for_any_program() {
         assert_eq!(shown(None, None, EndedBy::Signal(15)), Some(format!("{:?}", ExitCode::from(143))));
         assert_eq!(shown(None, None, EndedBy::OutputClosed), Some(format!("{:?}", ExitCode::from(141))));
+    }
+
+    #[test]
+    fn a_file_is_typed_line_by_line() {
+        assert_eq!(typed(b"a\nb\r\nc\rd\n\n"), b"a\rb\rc\rd\r\r");
+    }
+
+    #[test]
+    fn help_has_the_character_that_was_chosen() {
+        let about = About { escape: EscapeArg(Some(b'%')), ..About::default() };
+        assert!(
+            about.help().contains("  %.   end") && about.help().contains("  %%   send"),
+            "{}",
+            about.help()
+        );
     }
 
     #[test]

@@ -30,6 +30,14 @@ pub(crate) async fn run(args: &TunnelsArgs) -> Result<ExitCode, Error> {
     }
 }
 
+/// The tunnels as a table for a person, or that there are none.
+pub(super) async fn shown(peers: &[Peer]) -> String {
+    match list(peers).await {
+        tunnels if tunnels.is_empty() => "no tunnels".to_owned(),
+        tunnels => table(&tunnels, unix_time().as_secs()),
+    }
+}
+
 /// How each of those is that are not over.
 pub(super) async fn list(peers: &[Peer]) -> Vec<(&Peer, Result<Tunnel, PeerError>)> {
     let answers = ask_all(peers, async |peer| peer.status().await).await;
