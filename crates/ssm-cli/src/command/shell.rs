@@ -27,9 +27,9 @@ const INIT_MAX: u64 = 1024 * 1024;
 pub(crate) async fn run(mut args: ShellArgs, config: &Config) -> Result<ExitCode, Error> {
     fill(&mut args, config);
     let args = &args;
+    let init = args.init.as_deref().map(read_init).transpose()?;
     let target = lookup::session_target(args.target.as_deref(), &args.connection).await?;
     let request = request(args, target);
-    let init = args.init.as_deref().map(read_init).transpose()?;
     let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
     let mut source = Source::load(&args.connection, "ssm shell").await?;
     let record = args.record.as_deref().map(Record::create).transpose()?;

@@ -139,11 +139,21 @@ impl Loopback {
         assert_eq!(self.process.wait().code(), Some(0), "{}", self.process.stderr());
     }
 
+    /// Makes it say nothing more, as a network that loses everything does.
+    pub(crate) fn freeze(&self) {
+        self.process.signal(Signal::STOP);
+    }
+
     /// Ends it as a crash does.
     pub(crate) fn kill(&mut self) {
         self.process.signal(Signal::KILL);
         self.process.wait();
     }
+}
+
+/// A digest of bytes.
+pub(crate) fn digest(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 /// A running `ssm forward`.

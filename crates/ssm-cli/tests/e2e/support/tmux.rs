@@ -74,6 +74,25 @@ impl Tmux {
         self.tell(&["paste-buffer"]);
     }
 
+    /// The same with marks around it, if the program has asked for them.
+    pub(crate) fn paste_marked(&self, file: &Path) {
+        self.tell(&["load-buffer", file.to_str().unwrap()]);
+        self.tell(&["paste-buffer", "-p"]);
+    }
+
+    /// Types bytes that are no keys of tmux.
+    pub(crate) fn keys_as_bytes(&self, bytes: &str) {
+        let hex: Vec<String> = bytes.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let words: Vec<&str> =
+            ["send-keys", "-H"].into_iter().chain(hex.iter().map(String::as_str)).collect();
+        self.tell(&words);
+    }
+
+    /// A flag of the pane, 0 or 1.
+    pub(crate) fn flag(&self, name: &str) -> String {
+        self.tell(&["display-message", "-p", &format!("#{{{name}}}")]).trim().to_owned()
+    }
+
     pub(crate) fn resize(&self, (cols, rows): (u16, u16)) {
         self.tell(&["resize-window", "-x", &cols.to_string(), "-y", &rows.to_string()]);
     }
