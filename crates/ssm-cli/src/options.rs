@@ -77,6 +77,7 @@ pub(crate) async fn account(connection: &ConnectionArgs) -> Result<ssm_session::
         endpoint_url: connection.endpoint_url.clone(),
         ssmmessages_endpoint: network::stream_endpoint(connection)?,
         network: network::network(connection)?,
+        ..ssm_session::AwsOptions::default()
     };
     ssm_session::AwsControl::load(options).await.map_err(Error::Account)
 }

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use aws_smithy_runtime_api::client::connection::{CaptureSmithyConnection, ConnectionMetadata};
 use aws_smithy_runtime_api::client::http::{
-    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
-    http_client_fn,
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+    SharedHttpConnector, http_client_fn,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use http::Uri;
 use hyper_util::client::legacy::Client;
@@ -24,6 +25,7 @@ use tower_service::Service;
 use crate::credentials::find;
 use crate::dial::DialError;
 use crate::network::{Destination, Network};
+use crate::service_endpoints::ServiceEndpoints;
 use crate::stream::Stream;
 
 /// How long a connection may take when the caller sets no limit.
@@ -55,6 +57,65 @@ pub(crate) fn http_client(network: Network) -> SharedHttpClient {
     })
 }
 
+/// The same for the SDK's own providers of credentials, which know no endpoints but those of the environment and the AWS
+/// configuration: what they send without a signature leads to `endpoints`.
+pub(crate) fn for_providers(http: SharedHttpClient, endpoints: &ServiceEndpoints) -> SharedHttpClient {
+    let url = |service| endpoints.find(service).map(ToOwned::to_owned);
+    let elsewhere = Elsewhere { sso: url("sso"), sso_oidc: url("sso_oidc"), sts: url("sts") };
+    http_client_fn(move |settings: &HttpConnectorSettings, components: &RuntimeComponents| {
+        let (connector, elsewhere) = (http.http_connector(settings, components), elsewhere.clone());
+        SharedHttpConnector::new(Redirecting { connector, elsewhere })
+    })
+}
+
+#[derive(Debug)]
+struct Redirecting {
+    connector: SharedHttpConnector,
+    elsewhere: Elsewhere,
+}
+
+/// Endpoints of one's own for the calls that providers of credentials make without a signature.
+#[derive(Debug, Clone, Default)]
+struct Elsewhere {
+    sso: Option<String>,
+    sso_oidc: Option<String>,
+    sts: Option<String>,
+}
+
+impl Elsewhere {
+    /// Which of them a request is for, by what it asks.
+    fn of(&self, request: &HttpRequest) -> Option<&str> {
+        let path = request.uri().split_once("://").map_or("", |(_, rest)| rest);
+        let path = path.split('?').next().unwrap_or_default();
+        let body = || request.body().bytes().unwrap_or_default();
+        let is_post = request.method() == "POST";
+        let endpoint = if path.ends_with("/federation/credentials") {
+            &self.sso
+        } else if is_post && path.ends_with("/token") {
+            &self.sso_oidc
+        } else if is_post && body().starts_with(b"Action=AssumeRoleWithWebIdentity&") {
+            &self.sts
+        } else {
+            &None
+        };
+        endpoint.as_deref()
+    }
+}
+
+impl HttpConnector for Redirecting {
+    fn call(&self, mut request: HttpRequest) -> HttpConnectorFuture {
+        if let Some(url) = self.elsewhere.of(&request) {
+            let place = request.uri().split_once("://").and_then(|(_, rest)| rest.split_once('/'));
+            let uri = format!("{}/{}", url.trim_end_matches('/'), place.map_or("", |(_, path)| path));
+            request.headers_mut().remove("host");
+            if let Err(error) = request.set_uri(uri.as_str()) {
+                return HttpConnectorFuture::ready(Err(ConnectorError::user(error.into())));
+            }
+        }
+        self.connector.call(request)
+    }
+}
+
 type Pool = Client<Connector, SdkBody>;
 
 fn pool(network: Network, limit: Duration) -> Pool {
@@ -82,6 +143,7 @@ impl HttpConnector for Api {
             let mut request =
                 request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
             show_connection(&mut request);
+            tell_attempt(&request);
             match tokio::time::timeout(limit, pool.request(request)).await {
                 Ok(Ok(response)) => HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
                     .map_err(|error| ConnectorError::other(error.into(), None)),
@@ -106,6 +168,15 @@ fn show_connection(request: &mut http::Request<SdkBody>) {
             };
             Some(ConnectionMetadata::builder().proxied(false).poison_fn(close).build())
         });
+    }
+}
+
+/// Tells when a call is made again. Which failures are worth it, such as throttling, and how long to wait is for the SDK to know.
+fn tell_attempt(request: &http::Request<SdkBody>) {
+    let words = request.headers().get("amz-sdk-request").and_then(|value| value.to_str().ok());
+    if let Some(attempt) = words.filter(|words| !words.split(';').any(|word| word.trim() == "attempt=1")) {
+        let host = request.uri().host().unwrap_or_default();
+        tracing::info!(host, attempt, "the last call failed, or was throttled; asking again");
     }
 }
 

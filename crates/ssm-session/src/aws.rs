@@ -1,6 +1,5 @@
 //! The control plane on the AWS SDK.
 
-use std::env;
 use std::time::Duration;
 
 use aws_config::identity::IdentityCache;
@@ -8,17 +7,20 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use ssm_proto::Token;
 
 use crate::access_key::AccessKey;
 use crate::api_client;
 use crate::control::{ControlError, ControlErrorKind, ControlPlane, Resumed, SessionId};
+use crate::credentials::code::CodePrompt;
 use crate::credentials::{Chain, causes, find};
 use crate::dial::DialError;
 use crate::document::StartSession;
 use crate::endpoint::Endpoint;
 use crate::network::Network;
 use crate::route::Route;
+use crate::service_endpoints::{ServiceEndpoints, endpoint, endpoint_of_its_own};
 use crate::sign::Identity;
 use crate::stream_url::{StreamEndpoint, StreamHosts};
 
@@ -32,10 +34,18 @@ pub struct AwsOptions {
     pub profile: Option<String>,
     /// Region.
     pub region: Option<String>,
-    /// URL of the Systems Manager API. Data channels may lead to its host, too.
+    /// URL of the Systems Manager API, before what `endpoints` say of it. Data channels may lead to its host, too.
     pub endpoint_url: Option<String>,
+    /// URLs of the APIs.
+    pub endpoints: ServiceEndpoints,
     /// Where data channels lead, in place of the host that the service names.
     pub ssmmessages_endpoint: Option<StreamEndpoint>,
+    /// Whether hosts with FIPS 140 cryptography are used, for the APIs and for data channels.
+    pub fips: Option<bool>,
+    /// Whether hosts that have IPv6 are used, for the APIs and for data channels.
+    pub dual_stack: Option<bool>,
+    /// Who is asked for the codes of a second factor. Without one, no role that takes one can be assumed.
+    pub code_prompt: Option<CodePrompt>,
     /// The way to the API and to data channels.
     pub network: Network,
 }
@@ -57,18 +67,7 @@ impl AwsControl {
     ///
     /// When no region is configured.
     pub async fn load(options: AwsOptions) -> Result<Self, ControlError> {
-        let http = api_client::http_client(options.network.clone());
-        let timeouts = aws_config::timeout::TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http.clone())
-            .timeout_config(timeouts);
-        if let Some(profile) = &options.profile {
-            loader = loader.profile_name(profile);
-        }
-        if let Some(region) = options.region {
-            loader = loader.region(Region::new(region));
-        }
-        let config = loader.load().await;
+        let (config, http) = load_config(&options).await;
         let Some(region) = config.region().map(ToString::to_string).filter(|region| !region.is_empty())
         else {
             return Err(ControlError::new(
@@ -76,30 +75,33 @@ impl AwsControl {
                 "no AWS region: give --region, set AWS_REGION, or set `region` in the profile",
             ));
         };
-        let credentials = Chain::new(options.profile, &config, http);
+        let endpoint_of_streams = match options.ssmmessages_endpoint {
+            Some(endpoint) => Some(endpoint),
+            None => stream_endpoint(&config)?,
+        };
+        let streams = StreamHosts {
+            region: Some(region.clone()),
+            endpoint: endpoint_of_streams,
+            trusted: Vec::new(),
+            fips: config.use_fips().unwrap_or_default(),
+            dual_stack: config.use_dual_stack().unwrap_or_default(),
+        };
+        let streams =
+            endpoint(&config, "SSM").into_iter().fold(streams, |streams, api| streams.trusting(&api));
+        let route = Route { network: options.network, streams };
+        let http = api_client::for_providers(http, &options.endpoints);
+        let credentials = Chain::new(options.profile, &config, http, options.code_prompt);
         // The chain has a memory of its own, and forgets what the service does not take.
         let config = config
             .into_builder()
             .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))
             .identity_cache(IdentityCache::no_cache())
             .build();
-        let mut ssm = aws_sdk_ssm::config::Builder::from(&config);
-        if let Some(url) = &options.endpoint_url {
-            ssm = ssm.endpoint_url(url);
-        }
-        let api = options.endpoint_url.or_else(|| api_variable(|name| env::var(name).ok()));
-        let streams = StreamHosts {
-            region: Some(region.clone()),
-            endpoint: options.ssmmessages_endpoint,
-            trusted: Vec::new(),
-        };
-        let streams = api.into_iter().fold(streams, |streams, api| streams.trusting(&api));
-        let route = Route { network: options.network, streams };
-        Ok(Self { client: Client::from_conf(ssm.build()), config, region, route, credentials })
+        Ok(Self { client: Client::new(&config), config, region, route, credentials })
     }
 
-    /// What was found, for clients of other services in the same account: they go the same way, with the same credentials. The
-    /// endpoint of [`AwsOptions`] is not a part of it.
+    /// What was found, for clients of other services in the same account: they go the same way, to the endpoints of
+    /// [`AwsOptions`], with the same credentials.
     pub fn sdk_config(&self) -> &SdkConfig {
         &self.config
     }
@@ -178,13 +180,41 @@ impl ControlPlane for AwsControl {
     }
 }
 
-/// Where the environment puts the Systems Manager API.
-fn api_variable(read: impl Fn(&str) -> Option<String>) -> Option<String> {
-    if read("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-        return None;
+/// Region, endpoints and the way out, without credentials.
+pub(crate) async fn load_config(options: &AwsOptions) -> (SdkConfig, SharedHttpClient) {
+    let http = api_client::http_client(options.network.clone());
+    let timeouts = aws_config::timeout::TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build();
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http.clone())
+        .timeout_config(timeouts)
+        .no_credentials();
+    if let Some(profile) = &options.profile {
+        loader = loader.profile_name(profile);
     }
-    let read = |name: &str| read(name).filter(|value| !value.is_empty());
-    read("AWS_ENDPOINT_URL_SSM").or_else(|| read("AWS_ENDPOINT_URL"))
+    if let Some(region) = &options.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(fips) = options.fips {
+        loader = loader.use_fips(fips);
+    }
+    if let Some(dual_stack) = options.dual_stack {
+        loader = loader.use_dual_stack(dual_stack);
+    }
+    let endpoints = options.endpoints.clone();
+    let endpoints = match &options.endpoint_url {
+        Some(url) => endpoints.with("ssm", url),
+        None => endpoints,
+    };
+    (endpoints.applied_to(loader.load().await), http)
+}
+
+/// Where the AWS configuration puts data channels.
+fn stream_endpoint(config: &SdkConfig) -> Result<Option<StreamEndpoint>, ControlError> {
+    let Some(url) = endpoint_of_its_own(config, "ssmmessages") else { return Ok(None) };
+    StreamEndpoint::parse(&url).map(Some).map_err(|error| {
+        let message = format!("the endpoint of ssmmessages in the AWS configuration cannot be used: {error}");
+        ControlError::new(ControlErrorKind::Invalid, message)
+    })
 }
 
 impl AwsControl {
@@ -282,16 +312,5 @@ mod tests {
         assert_eq!(missing(text), Some(("ssm:StartSession", "arn:aws:ssm:eu-west-1::document/X")));
         assert_eq!(missing("no"), None);
         assert_eq!(missing("to perform: ssm:X"), None);
-    }
-
-    #[test]
-    fn the_api_endpoint_is_read_as_the_sdk_reads_it() {
-        let variable = |vars: &[(&str, &str)]| {
-            api_variable(|name| vars.iter().find(|(var, _)| *var == name).map(|(_, value)| (*value).into()))
-        };
-        let both = [("AWS_ENDPOINT_URL", "http://all"), ("AWS_ENDPOINT_URL_SSM", "http://ssm")];
-        assert_eq!(variable(&both).as_deref(), Some("http://ssm"));
-        assert_eq!(variable(&both[..1]).as_deref(), Some("http://all"));
-        assert_eq!(variable(&[both[0], ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")]), None);
     }
 }

@@ -128,6 +128,8 @@ pub enum ControlErrorKind {
     AccessDenied,
     /// There are no credentials, or they are expired or unusable.
     Credentials,
+    /// The credentials are from a single sign-on that is over, or was never begun: the user has to sign on.
+    SignOn,
     /// Too many calls; worth another try later.
     Throttled,
     /// The API was not reached; worth another try.

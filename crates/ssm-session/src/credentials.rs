@@ -1,4 +1,14 @@
 //! Who asks: the SDK's chain of credentials with a memory, and its errors in words.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `roles` | roles over roles, with a code where one wants it |
+//! | `code` | who is asked for the code |
+//! | `store` | files that are shared with the AWS CLI |
+
+pub(crate) mod code;
+pub(crate) mod roles;
+pub(crate) mod store;
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -6,6 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::imds::credentials::ImdsCredentialsProvider;
 use aws_config::meta::credentials::CredentialsProviderChain;
 use aws_config::profile::ProfileFileCredentialsProvider;
@@ -17,18 +28,28 @@ use aws_credential_types::provider::{ProvideCredentials, future};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use tokio::sync::Mutex;
 
+use self::code::CodePrompt;
+use self::roles::{Means, Roles, profiles};
 use crate::control::{ControlError, ControlErrorKind};
 use crate::dial::DialError;
+use crate::sign_on::{SignOn, SignOnState};
 
 /// Credentials that expire within this are asked for anew.
-const EXPIRY_MARGIN: Duration = Duration::from_secs(300);
+pub(crate) const EXPIRY_MARGIN: Duration = Duration::from_secs(300);
 
 /// The chain, which is gone through from its start each time, so that files that have changed are read again. It has a memory:
 /// a single sign-on or an external program takes long to ask.
 #[derive(Debug, Clone)]
 pub(crate) struct Chain {
     setup: Arc<Setup>,
-    known: Arc<Mutex<Option<Credentials>>>,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    credentials: Option<Credentials>,
+    /// The access key that the service did not take: what is kept in files under it is not used either.
+    refused: Option<String>,
 }
 
 #[derive(Debug)]
@@ -37,18 +58,27 @@ struct Setup {
     profile: Option<String>,
     provider: ProviderConfig,
     region: Option<Region>,
+    /// For clients of our own: no credentials in it.
+    config: SdkConfig,
+    prompt: Option<CodePrompt>,
 }
 
 impl Chain {
-    /// The chain for `profile`, or for what the environment says.
-    pub(crate) fn new(profile: Option<String>, config: &SdkConfig, http: SharedHttpClient) -> Self {
+    /// The chain for `profile`, or for what the environment says. `prompt` is asked for codes of a second factor.
+    pub(crate) fn new(
+        profile: Option<String>,
+        config: &SdkConfig,
+        http: SharedHttpClient,
+        prompt: Option<CodePrompt>,
+    ) -> Self {
         let provider = ProviderConfig::without_region()
             .with_behavior_version(Some(BehaviorVersion::latest()))
             .with_region(config.region().cloned())
             .with_use_fips(config.use_fips())
             .with_use_dual_stack(config.use_dual_stack())
             .with_http_client(http);
-        let setup = Setup { profile, provider, region: config.region().cloned() };
+        let (region, config) = (config.region().cloned(), config.clone());
+        let setup = Setup { profile, provider, region, config, prompt };
         Self { setup: Arc::new(setup), known: Arc::default() }
     }
 
@@ -59,24 +89,26 @@ impl Chain {
         let lasts = |credentials: &Credentials, margin| {
             credentials.expiry().is_none_or(|at| at > SystemTime::now() + margin)
         };
-        if let Some(credentials) = known.as_ref().filter(|known| lasts(known, EXPIRY_MARGIN)) {
+        if let Some(credentials) = known.credentials.as_ref().filter(|known| lasts(known, EXPIRY_MARGIN)) {
             return Ok(credentials.clone());
         }
-        match self.setup.look().await {
-            Ok(credentials) => Ok(known.insert(credentials).clone()),
+        match self.setup.look(known.refused.as_deref()).await {
+            Ok(credentials) => Ok(known.credentials.insert(credentials).clone()),
             Err(error) => {
-                let error = in_words(self.setup.profile.as_deref(), &error);
-                let last = known.take().filter(|known| lasts(known, Duration::ZERO));
+                let last = known.credentials.take().filter(|known| lasts(known, Duration::ZERO));
                 let Some(last) = last else { return Err(error) };
                 tracing::warn!(%error, "no new credentials; the last ones are still good");
-                Ok(known.insert(last).clone())
+                Ok(known.credentials.insert(last).clone())
             }
         }
     }
 
     /// Does not take the known ones again.
     pub(crate) async fn forget(&self) {
-        *self.known.lock().await = None;
+        let mut known = self.known.lock().await;
+        if let Some(credentials) = known.credentials.take() {
+            known.refused = Some(credentials.access_key_id().to_owned());
+        }
     }
 }
 
@@ -92,7 +124,39 @@ impl ProvideCredentials for Chain {
 }
 
 impl Setup {
-    async fn look(&self) -> Result<Credentials, CredentialsError> {
+    async fn look(&self, refused: Option<&str>) -> Result<Credentials, ControlError> {
+        let profile = self.profile.as_deref();
+        if profile.is_none() {
+            match EnvironmentVariableCredentialsProvider::new().provide_credentials().await {
+                Err(CredentialsError::CredentialsNotLoaded(_)) => {}
+                found => return found.map_err(|error| in_words(None, &error)),
+            }
+        }
+        let mut roles = None;
+        if let Some(profiles) = profiles(profile).await {
+            // What the configuration lacks, the SDK says.
+            if let Ok(Some(sign_on)) = SignOn::of(&profiles)
+                && matches!(sign_on.state(), SignOnState::Never | SignOnState::Over)
+            {
+                return Err(signed_off(profile));
+            }
+            roles = Roles::of(&profiles);
+        }
+        let found = match roles {
+            Some(roles) => {
+                let prompt = self.prompt.as_ref();
+                let means = Means { config: &self.config, provider: &self.provider, prompt, refused };
+                match roles.assume(&means).await {
+                    Ok(assumed) => return assumed,
+                    Err(error) => Err(error),
+                }
+            }
+            None => self.ask_sdk().await,
+        };
+        found.map_err(|error| in_words(profile, &error))
+    }
+
+    async fn ask_sdk(&self) -> Result<Credentials, CredentialsError> {
         let provider = &self.provider;
         let Some(name) = &self.profile else {
             let chain = DefaultCredentialsChain::builder().configure(provider.clone());
@@ -112,6 +176,15 @@ impl Setup {
     }
 }
 
+/// That the user has to sign on.
+fn signed_off(profile: Option<&str>) -> ControlError {
+    let named = profile.map_or_else(String::new, |profile| format!(" --profile {profile}"));
+    let message = format!(
+        "the single sign-on is over, or was never begun: run `ssm login{named}` (or `aws sso login{named}`)"
+    );
+    ControlError::new(ControlErrorKind::SignOn, message)
+}
+
 /// What to do about credentials that are not to be had. The SDK's own types for it are not public, so its words are looked at.
 fn in_words(profile: Option<&str>, error: &CredentialsError) -> ControlError {
     let causes = causes(error);
@@ -121,18 +194,17 @@ fn in_words(profile: Option<&str>, error: &CredentialsError) -> ControlError {
         let message = format!("the AWS credentials cannot be fetched: {unreachable}");
         return ControlError::new(ControlErrorKind::Unreachable, message);
     }
-    let message = if has(&["SSO token", "Session token not found or invalid"]) {
-        format!("the single sign-on is over, or was never begun: run `aws sso login{}`", named(" --profile "))
-    } else if is_undefined(&causes) {
+    if has(&["SSO token", "Session token not found or invalid"]) {
+        return signed_off(profile);
+    }
+    let message = if is_undefined(&causes) {
         format!("there is no such profile in ~/.aws/config or ~/.aws/credentials: {causes}")
     } else if matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
         none(profile)
     } else if has(&["ExpiredToken"]) {
         format!("the AWS credentials{} start from have expired: renew them", named(" that profile "))
     } else if has(&["AssumeRole", "AccessDenied"]) {
-        format!(
-            "the role of the profile cannot be assumed: {causes} (a role that wants a second factor cannot be: no code is asked for)"
-        )
+        format!("the role of the profile cannot be assumed: {causes}")
     } else {
         format!("no usable AWS credentials: {causes}")
     };
@@ -148,7 +220,7 @@ fn none(profile: Option<&str>) -> String {
     };
     format!(
         "no AWS credentials: {looked} neither a container nor an instance that gives any; name a profile with --profile, or run \
-         `aws configure` or `aws sso login`"
+         `aws configure` or `ssm login`"
     )
 }
 

@@ -55,8 +55,12 @@ mod proxy;
 #[cfg(feature = "aws")]
 mod rehearsal;
 mod route;
+#[cfg(feature = "aws")]
+mod service_endpoints;
 mod session;
 mod sign;
+#[cfg(feature = "aws")]
+mod sign_on;
 mod stream;
 mod stream_url;
 mod tap;
@@ -66,6 +70,8 @@ pub use access_key::AccessKey;
 #[cfg(feature = "aws")]
 pub use aws::{AwsControl, AwsOptions};
 pub use control::{Attached, ControlError, ControlErrorKind, ControlPlane, Resumed, SessionId};
+#[cfg(feature = "aws")]
+pub use credentials::code::{CodePrompt, CodeRequest};
 pub use dial::DialError;
 pub use document::StartSession;
 pub use endpoint::{Endpoint, EndpointError};
@@ -75,8 +81,12 @@ pub use probe::{Probe, ProbeAnswer, ProbeError, ProbeStep, ProbeTls};
 #[cfg(feature = "aws")]
 pub use rehearsal::Rehearsal;
 pub use route::Route;
+#[cfg(feature = "aws")]
+pub use service_endpoints::ServiceEndpoints;
 pub use session::{Config, Loss, Reading, Session};
 pub use sign::{Identity, UpgradeSigning};
+#[cfg(feature = "aws")]
+pub use sign_on::{DeviceLogin, SignOn, SignOnState};
 pub use stream_url::{StreamEndpoint, StreamHosts, StreamUrlError};
 pub use tap::{Frame, Tap, Way};
 

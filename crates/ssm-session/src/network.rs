@@ -256,7 +256,15 @@ fn in_words(error: &io::Error) -> String {
             format!("its certificate begins on {}, if the clock of this machine is right", date(*not_before))
         }
         Some(rustls::Error::InvalidMessage(_)) => "it does not answer with TLS".into(),
+        Some(
+            rustls::Error::PeerIncompatible(
+                rustls::PeerIncompatible::ServerDoesNotSupportTls12Or13
+                | rustls::PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+            )
+            | rustls::Error::AlertReceived(rustls::AlertDescription::ProtocolVersion),
+        ) => "it speaks only versions of TLS before 1.2, which are not safe".into(),
         Some(other) => other.to_string(),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => "it hung up while TLS was set up".into(),
         None => error.to_string(),
     }
 }

@@ -52,6 +52,10 @@ pub struct StreamHosts {
     pub endpoint: Option<StreamEndpoint>,
     /// Hosts that are trusted as those of AWS are, on any port: where an API endpoint of one's own is.
     pub trusted: Vec<String>,
+    /// Whether the host of AWS with FIPS 140 cryptography takes the place of the one that the service names.
+    pub fips: bool,
+    /// Whether the host of AWS that has IPv6 takes the place of the one that the service names.
+    pub dual_stack: bool,
 }
 
 /// Where an `ssmmessages` endpoint is: a host and, if it is not the usual one, a port.
@@ -141,7 +145,23 @@ impl StreamHosts {
             let host = uri.authority().map(ToString::to_string).unwrap_or_default();
             return Err(StreamUrlError::Host { host, place: self.place() });
         }
-        Ok(StreamUrl { host: place.host, port: place.port, secure: place.secure, uri })
+        match self.variant(&place.host) {
+            Some(endpoint) => Ok(endpoint.replace(uri)),
+            None => Ok(StreamUrl { host: place.host, port: place.port, secure: place.secure, uri }),
+        }
+    }
+
+    /// The host that is wanted in place of this one of AWS, if it is another one.
+    fn variant(&self, host: &str) -> Option<StreamEndpoint> {
+        let partition = partition_of_host(host)?;
+        let host = host.to_ascii_lowercase();
+        let (service, rest) = host.split_once('.')?;
+        let (region, suffix) = rest.split_once('.')?;
+        let service = if self.fips { FIPS_SERVICE } else { service };
+        let suffix = if self.dual_stack { partition.suffixes[1] } else { suffix };
+        let wanted = format!("{service}.{region}.{suffix}");
+        let endpoint = |wanted: String| StreamEndpoint::parse(&format!("https://{wanted}")).ok();
+        (wanted != host).then_some(wanted).and_then(endpoint)
     }
 
     fn is_trusted(&self, place: &Place) -> bool {

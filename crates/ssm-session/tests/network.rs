@@ -124,6 +124,28 @@ async fn a_certificate_for_another_name_is_refused() {
 }
 
 #[tokio::test]
+async fn old_tls_and_what_is_no_tls_are_told_apart() {
+    // What OpenSSL 3.0 answers with TLS 1.1 alone (`openssl s_server -tls1_1 -cipher ALL@SECLEVEL=0`): an alert.
+    let alert = &[0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x46];
+    // A server that takes no notice: ServerHello with 3.2 for its version, and a suite.
+    let mut hello = vec![0x16, 0x03, 0x02, 0x00, 0x2a, 0x02, 0x00, 0x00, 0x26, 0x03, 0x02];
+    hello.extend_from_slice(&[7; 32]);
+    hello.extend_from_slice(&[0, 0xc0, 0x13, 0]);
+    for (answer, told) in [
+        (alert.to_vec(), "before 1.2"),
+        (hello, "before 1.2"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "not answer with TLS"),
+        (b"SSH-2.0-OpenSSH_9.9\r\n".to_vec(), "not answer with TLS"),
+        (Vec::new(), "hung up"),
+    ] {
+        let server = support::answering(answer.clone()).await;
+        let streams = at(&format!("https://{server}"));
+        let error = reason(Route { streams, ..Route::default() }).await;
+        assert!(error.contains(told) && error.contains(&server.to_string()), "{answer:?}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn an_endpoint_takes_the_place_of_the_host() {
     let authority = Authority::new();
     let name = "vpce-1.ssmmessages.eu-west-1.vpce.amazonaws.com";

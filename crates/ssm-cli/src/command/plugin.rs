@@ -172,6 +172,7 @@ async fn control(arguments: &Arguments, route: &Route) -> Control {
         endpoint_url: arguments.endpoint_url.clone(),
         ssmmessages_endpoint: route.streams.endpoint.clone(),
         network: route.network.clone(),
+        ..ssm_session::AwsOptions::default()
     };
     match ssm_session::AwsControl::load(options).await {
         Ok(aws) => Control::Handed(aws),

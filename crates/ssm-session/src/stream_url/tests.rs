@@ -36,6 +36,31 @@ fn hosts_of_every_partition_are_known() {
 }
 
 #[test]
+fn fips_and_dual_stack_take_the_place_of_what_the_service_names() {
+    let led = |fips, dual_stack, host: &str, query: &str| {
+        let hosts = StreamHosts { fips, dual_stack, ..StreamHosts::default() };
+        let url = hosts.resolve(&format!("wss://{host}/v1/data-channel/s{query}")).unwrap();
+        (url.host, url.uri.host().unwrap().to_owned())
+    };
+    let plain = "ssmmessages.us-gov-west-1.amazonaws.com";
+    for (fips, dual_stack, expected) in [
+        (false, false, plain),
+        (true, false, "ssmmessages-fips.us-gov-west-1.amazonaws.com"),
+        (false, true, "ssmmessages.us-gov-west-1.api.aws"),
+        (true, true, "ssmmessages-fips.us-gov-west-1.api.aws"),
+    ] {
+        assert_eq!(led(fips, dual_stack, plain, "?role=x"), (expected.into(), expected.into()));
+        assert_eq!(led(fips, dual_stack, expected, "").0, expected);
+        assert_eq!(led(fips, dual_stack, "127.0.0.1", "").0, "127.0.0.1");
+    }
+    let china = led(false, true, "ssmmessages.cn-north-1.amazonaws.com.cn", "").0;
+    assert_eq!(china, "ssmmessages.cn-north-1.api.amazonwebservices.com.cn");
+    // What is in the URL is signed, so only the connection leads elsewhere.
+    let signed = led(true, false, plain, "?X-Amz-Signature=a");
+    assert_eq!(signed, ("ssmmessages-fips.us-gov-west-1.amazonaws.com".into(), plain.into()));
+}
+
+#[test]
 fn hosts_that_only_look_like_aws_are_refused() {
     for host in [
         "example.com",

@@ -54,6 +54,20 @@ impl Authority {
     }
 }
 
+/// A server that answers this to whatever comes, and hangs up.
+pub(crate) async fn answering(answer: Vec<u8>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // Read before it is closed: a close with something unread is a reset.
+            let _ = stream.read(&mut [0; 4096]).await;
+            stream.write_all(&answer).await.unwrap();
+        }
+    });
+    address
+}
+
 /// What a client did first.
 pub(crate) struct Opened {
     /// Its `Host` header.
