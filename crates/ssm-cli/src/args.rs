@@ -7,6 +7,9 @@
 
 mod decode;
 mod duration;
+mod endpoint;
+#[cfg(feature = "aws")]
+mod login;
 mod shell;
 
 use std::ffi::OsString;
@@ -20,6 +23,9 @@ use ssm_portfwd::{Destination, ForwardSpec, ListenAddr};
 
 pub(crate) use self::decode::DecodeArgs;
 pub(crate) use self::duration::{DurationArg, LimitArg};
+pub(crate) use self::endpoint::{EndpointArg, ProxyArg, Service};
+#[cfg(feature = "aws")]
+pub(crate) use self::login::{LoginArgs, LogoutArgs};
 pub(crate) use self::shell::{EscapeArg, ShellArgs};
 #[cfg(feature = "metrics")]
 use crate::metrics::MetricsAddr;
@@ -62,6 +68,10 @@ pub(crate) enum Command {
     Proxy(ProxyArgs),
     Resolve(ResolveArgs),
     Decode(DecodeArgs),
+    #[cfg(feature = "aws")]
+    Login(LoginArgs),
+    #[cfg(feature = "aws")]
+    Logout(LogoutArgs),
     Plugin(PluginArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
@@ -334,7 +344,7 @@ pub(crate) struct ManArgs {
 }
 
 /// Who asks, where, and why.
-#[derive(Debug, Clone, Default, ClapArgs)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, ClapArgs)]
 pub(crate) struct ConnectionArgs {
     /// Profile of the AWS configuration files
     #[arg(long)]
@@ -348,6 +358,21 @@ pub(crate) struct ConnectionArgs {
     /// URL of an ssmmessages endpoint, in place of the one the service names: https://HOST[:PORT]
     #[arg(long, value_name = "URL")]
     pub(crate) ssmmessages_endpoint_url: Option<String>,
+    /// URL of the API of another service: ec2, ecs, kms, rds, sts, ... May be repeated
+    #[arg(long = "endpoint", value_name = "SERVICE=URL")]
+    pub(crate) endpoints: Vec<EndpointArg>,
+    /// Use hosts with FIPS 140 cryptography, for the APIs and for data channels; =false where a configuration has it
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) fips: Option<bool>,
+    /// Use hosts that have IPv6 as well, for the APIs and for data channels; =false where a configuration has it
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) dual_stack: Option<bool>,
+    /// Proxy for the APIs and for data channels: http://HOST:PORT, https://, socks5:// or socks5h://; or off
+    #[arg(long, value_name = "URL")]
+    pub(crate) proxy: Option<ProxyArg>,
+    /// What is reached without the proxy: domains, addresses, networks, with commas between them
+    #[arg(long, value_name = "HOSTS")]
+    pub(crate) no_proxy: Option<String>,
     /// File of PEM certificates to trust in place of the system's, for the API and for data channels
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_bundle: Option<PathBuf>,
@@ -358,7 +383,7 @@ pub(crate) struct ConnectionArgs {
     #[arg(long)]
     pub(crate) reason: Option<String>,
     /// Use the session in the environment variable SSM_ATTACH in place of starting one: a StartSession answer as JSON
-    #[arg(long, conflicts_with_all = ["profile", "region", "endpoint_url", "first", "reason"])]
+    #[arg(long, conflicts_with_all = ["profile", "region", "endpoint_url", "endpoints", "first", "reason"])]
     pub(crate) attach: bool,
 }
 

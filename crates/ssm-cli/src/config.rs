@@ -22,11 +22,14 @@ use rustix::process::geteuid;
 pub(crate) use self::file::{Alias, File, Member};
 pub(crate) use self::mistake::{Mistake, meant};
 pub(crate) use self::setting::{Origin, Setting, Settings, Value};
-use crate::args::{ChannelArgs, ConnectionArgs};
+use crate::args::{ChannelArgs, ConnectionArgs, EndpointArg};
 use crate::places;
 
 /// Names the file, in place of the usual one.
 const PATH_VARIABLE: &str = "SSM_CONFIG";
+
+/// Set by aws-vault, to the profile whose credentials are in the environment.
+pub(crate) const VAULT_VARIABLE: &str = "AWS_VAULT";
 
 /// Longest file: some thousand aliases.
 const LEN_MAX: u64 = 1024 * 1024;
@@ -39,6 +42,8 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 pub(crate) struct Config {
     pub(crate) path: Option<PathBuf>,
     variables: Settings,
+    /// What `aws-vault exec` is at work for.
+    vault: Option<String>,
     pub(crate) file: File,
 }
 
@@ -88,7 +93,8 @@ impl Config {
             },
             None => File::default(),
         };
-        Ok(Self { path: path.map(|(path, _)| path), variables, file })
+        let vault = std::env::var(VAULT_VARIABLE).ok().filter(|profile| !profile.is_empty());
+        Ok(Self { path: path.map(|(path, _)| path), variables, vault, file })
     }
 
     /// Where the file is, or would be.
@@ -112,7 +118,9 @@ impl Config {
             Some(alias) => settings.or(&alias.settings),
             None => settings,
         };
-        settings.or(&self.file.defaults)
+        let settings = settings.or(&self.file.defaults);
+        // Whoever runs this under aws-vault wants the credentials that are there; a flag can say something else.
+        if self.vault.is_some() { settings.without(Setting::Profile) } else { settings }
     }
 
     /// Fills in the flags that were not given. Gives the alias that `target` is, if it is one.
@@ -143,6 +151,26 @@ impl Flags<'_> {
             (Setting::Profile, ..) => drop(self.connection.profile.get_or_insert_with(text)),
             (Setting::Region, ..) => drop(self.connection.region.get_or_insert_with(text)),
             (Setting::EndpointUrl, ..) => drop(self.connection.endpoint_url.get_or_insert_with(text)),
+            (Setting::SsmmessagesEndpointUrl, ..) => {
+                self.connection.ssmmessages_endpoint_url.get_or_insert_with(text);
+            }
+            (Setting::Endpoint(service), ..) => {
+                let endpoints = &mut self.connection.endpoints;
+                if endpoints.iter().all(|endpoint| endpoint.service != service) {
+                    endpoints.push(EndpointArg { service, url: text() });
+                }
+            }
+            (Setting::Fips, ..) => {
+                self.connection.fips.get_or_insert_with(|| value.parse());
+            }
+            (Setting::DualStack, ..) => {
+                self.connection.dual_stack.get_or_insert_with(|| value.parse());
+            }
+            (Setting::Proxy, ..) => drop(self.connection.proxy.get_or_insert_with(|| value.parse())),
+            (Setting::NoProxy, ..) => drop(self.connection.no_proxy.get_or_insert_with(text)),
+            (Setting::CaBundle, ..) => {
+                self.connection.ca_bundle.get_or_insert_with(|| at_home(&value.text));
+            }
             (Setting::PayloadSize, Some(channel), _) => {
                 channel.payload_size.get_or_insert_with(|| value.parse());
             }
@@ -150,6 +178,15 @@ impl Flags<'_> {
             (Setting::Lanes, _, Some(lanes)) => drop(lanes.get_or_insert_with(|| value.parse())),
             (Setting::PayloadSize | Setting::Pacing | Setting::Lanes, ..) => {}
         }
+    }
+}
+
+/// A path as a shell reads it: `~/` is the home folder.
+fn at_home(path: &str) -> PathBuf {
+    let home = || std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
+    match path.strip_prefix("~/").and_then(|rest| Some(home()?.join(rest))) {
+        Some(path) => path,
+        None => path.into(),
     }
 }
 
@@ -203,7 +240,7 @@ mod tests {
 
     fn config(text: &str) -> Config {
         let file = File::parse(Path::new("/c"), text).unwrap();
-        Config { path: None, variables: Settings::default(), file }
+        Config { path: None, variables: Settings::default(), vault: None, file }
     }
 
     #[test]
@@ -226,6 +263,20 @@ mod tests {
         let flags = Flags { connection: &mut other, channel: None, lanes: None };
         assert!(config.fill(Some("other"), flags).is_none());
         assert_eq!(other.profile.as_deref(), Some("d"));
+    }
+
+    #[test]
+    fn under_aws_vault_only_a_flag_says_another_profile() {
+        let mut config =
+            config("[defaults]\nprofile = 'd'\nregion = 'r'\n[alias.db]\ntarget = 't'\nprofile = 'a'");
+        config.vault = Some("prod".into());
+        let filled = |mut connection: ConnectionArgs| {
+            config.fill(Some("db"), Flags { connection: &mut connection, channel: None, lanes: None });
+            (connection.profile, connection.region)
+        };
+        assert_eq!(filled(ConnectionArgs::default()), (None, Some("r".into())));
+        let flag = ConnectionArgs { profile: Some("f".into()), ..ConnectionArgs::default() };
+        assert_eq!(filled(flag).0.as_deref(), Some("f"));
     }
 
     #[test]

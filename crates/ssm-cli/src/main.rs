@@ -1,6 +1,8 @@
 //! The `ssm` command: shells, tunnels and ssh to private machines through AWS Session Manager.
 
 mod args;
+#[cfg(feature = "aws")]
+mod ask;
 mod background;
 mod capture;
 mod command;
@@ -20,6 +22,8 @@ mod places;
 mod private_file;
 mod process;
 mod registry;
+#[cfg(feature = "aws")]
+mod sign_on;
 mod stdio;
 mod table;
 
@@ -92,6 +96,10 @@ fn run(args: Args) -> Result<ExitCode, Error> {
             Command::Proxy(args) => command::proxy::run(args, &config()?).await,
             Command::Resolve(args) => command::resolve::run(args, &config()?).await,
             Command::Decode(args) => command::decode::run(&args),
+            #[cfg(feature = "aws")]
+            Command::Login(args) => command::login::run(args, &config()?).await,
+            #[cfg(feature = "aws")]
+            Command::Logout(args) => command::login::forget(&args, &config()?).await,
             Command::Plugin(args) => plugin::run(args.args).await,
             Command::Completions(args) => Ok(command::completions::run(&args, config_flag.as_deref())),
             Command::Man(args) => command::man::run(&args),

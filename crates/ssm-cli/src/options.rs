@@ -68,18 +68,41 @@ async fn api(connection: &ConnectionArgs, _: &'static str) -> Result<Control, Er
     account(connection).await.map(Control::Aws)
 }
 
-/// The account these options mean.
+/// The account these options mean. One that was asked for before is the same, with the credentials that it has.
+///
+/// On a terminal, offers to sign on when that is what is missing.
 #[cfg(feature = "aws")]
 pub(crate) async fn account(connection: &ConnectionArgs) -> Result<ssm_session::AwsControl, Error> {
-    let options = ssm_session::AwsOptions {
+    static KNOWN: tokio::sync::Mutex<Vec<(ConnectionArgs, ssm_session::AwsControl)>> =
+        tokio::sync::Mutex::const_new(Vec::new());
+    let mut known = KNOWN.lock().await;
+    if let Some((_, account)) = known.iter().find(|(of, _)| of == connection) {
+        return Ok(account.clone());
+    }
+    let options = aws(connection)?;
+    let account = ssm_session::AwsControl::load(options.clone()).await.map_err(Error::Account)?;
+    crate::sign_on::offer(&account, connection, &options).await?;
+    known.push((connection.clone(), account.clone()));
+    Ok(account)
+}
+
+/// What the flags say to the library.
+#[cfg(feature = "aws")]
+pub(crate) fn aws(connection: &ConnectionArgs) -> Result<ssm_session::AwsOptions, Error> {
+    let none = ssm_session::ServiceEndpoints::default();
+    let endpoints = connection.endpoints.iter();
+    let endpoints = endpoints.fold(none, |all, one| all.with(one.service.name(), &one.url));
+    Ok(ssm_session::AwsOptions {
         profile: connection.profile.clone(),
         region: connection.region.clone(),
         endpoint_url: connection.endpoint_url.clone(),
+        endpoints,
         ssmmessages_endpoint: network::stream_endpoint(connection)?,
+        fips: connection.fips,
+        dual_stack: connection.dual_stack,
+        code_prompt: Some(crate::sign_on::code_prompt()),
         network: network::network(connection)?,
-        ..ssm_session::AwsOptions::default()
-    };
-    ssm_session::AwsControl::load(options).await.map_err(Error::Account)
+    })
 }
 
 #[cfg(not(feature = "aws"))]

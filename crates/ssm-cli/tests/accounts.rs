@@ -101,7 +101,7 @@ fn a_single_sign_on_is_used_and_its_end_is_told() {
     assert_eq!(aws.keys("ssm."), ["AKIDSSO"]);
     for name in ["old", "never"] {
         let said = account.shell(&aws, &["--profile", name], &[]);
-        assert!(said.contains(&format!("aws sso login --profile {name}")), "{said}");
+        assert!(said.contains(&format!("ssm login --profile {name}")), "{said}");
     }
 }
 

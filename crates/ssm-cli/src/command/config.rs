@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use crate::args::{ConfigArgs, ConfigCommand};
+use crate::args::{ConfigArgs, ConfigCommand, EndpointArg};
 use crate::config::{Alias, Config, Member, Origin, Setting, Settings, Value};
 use crate::error::Error;
 use crate::table::Table;
@@ -52,7 +52,11 @@ fn lines(args: &ConfigArgs, config: &Config, variable: impl Fn(&str) -> Option<S
     let alias = config.alias(args.target.as_deref());
     let mut lines: Vec<Line> = alias.map(of_alias).unwrap_or_default();
     let settings = flags(args).or(&config.settings(alias));
-    lines.extend(Setting::ALL.map(|setting| of_setting(setting, settings.find(setting), &variable)));
+    let of_settings =
+        Setting::ALL.map(|setting| (setting, of_setting(setting, settings.find(setting), &variable)));
+    let said =
+        of_settings.into_iter().filter(|(setting, line)| line.value.is_some() || !setting.is_of_service());
+    lines.extend(said.map(|(_, line)| line));
     if args.target.is_none() {
         let aliases = config.file.aliases.iter();
         lines.extend(aliases.map(|(name, alias)| {
@@ -91,22 +95,37 @@ fn of_setting(setting: Setting, value: Option<&Value>, variable: impl Fn(&str) -
             return Line::new(name, &text, &Origin::Variable(aws));
         }
     }
-    let from = if setting.default().is_some() { "default" } else { "AWS configuration" };
+    let from = match setting {
+        _ if setting.default().is_some() => "default",
+        Setting::Proxy | Setting::NoProxy | Setting::CaBundle => "default",
+        _ => "AWS configuration",
+    };
     Line { name: name.into(), value: setting.default().map(Into::into), from: from.into() }
 }
 
 /// What the flags say.
 fn flags(args: &ConfigArgs) -> Settings {
+    let connection = &args.connection;
     let given = [
-        (Setting::Profile, args.connection.profile.clone()),
-        (Setting::Region, args.connection.region.clone()),
-        (Setting::EndpointUrl, args.connection.endpoint_url.clone()),
+        (Setting::Profile, connection.profile.clone()),
+        (Setting::Region, connection.region.clone()),
+        (Setting::EndpointUrl, connection.endpoint_url.clone()),
+        (Setting::SsmmessagesEndpointUrl, connection.ssmmessages_endpoint_url.clone()),
+        (Setting::Fips, connection.fips.map(|fips| fips.to_string())),
+        (Setting::DualStack, connection.dual_stack.map(|dual_stack| dual_stack.to_string())),
+        (Setting::Proxy, connection.proxy.as_ref().map(ToString::to_string)),
+        (Setting::NoProxy, connection.no_proxy.clone()),
+        (Setting::CaBundle, connection.ca_bundle.as_ref().map(|path| path.display().to_string())),
         (Setting::Lanes, args.lanes.map(|lanes| lanes.to_string())),
         (Setting::PayloadSize, args.channel.payload_size.map(|size| size.to_string())),
         (Setting::Pacing, args.channel.pacing.map(|pacing| pacing.to_string())),
     ];
+    let endpoints = connection.endpoints.iter();
+    let endpoints =
+        endpoints.map(|EndpointArg { service, url }| (Setting::Endpoint(*service), Some(url.clone())));
     given
         .into_iter()
+        .chain(endpoints)
         .filter_map(|(setting, text)| Some((setting, Value { text: text?, origin: Origin::Flag(setting) })))
         .collect()
 }

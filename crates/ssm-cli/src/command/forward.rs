@@ -41,6 +41,8 @@ pub(crate) async fn run(mut args: ForwardArgs, config: &Config) -> Result<ExitCo
     }
     let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
     if args.stays() && !args.detached {
+        #[cfg(feature = "aws")]
+        crate::sign_on::prepare(&args.connection).await?;
         let limit = args.wait.flatten().map(|DurationArg(limit)| limit);
         return background::launch(limit, &mut signals).await;
     }

@@ -7,6 +7,8 @@ pub(crate) mod demo;
 pub(crate) mod down;
 pub(crate) mod forward;
 mod group;
+#[cfg(feature = "aws")]
+pub(crate) mod login;
 pub(crate) mod loopback;
 pub(crate) mod man;
 pub(crate) mod plugin;

@@ -22,6 +22,13 @@ pub(super) struct Defaults {
     pub(super) profile: Option<Spanned<Text>>,
     pub(super) region: Option<Spanned<Text>>,
     pub(super) endpoint_url: Option<Spanned<Text>>,
+    pub(super) ssmmessages_endpoint_url: Option<Spanned<Text>>,
+    pub(super) endpoints: Endpoints,
+    pub(super) fips: Option<Spanned<Text>>,
+    pub(super) dual_stack: Option<Spanned<Text>>,
+    pub(super) proxy: Option<Spanned<Text>>,
+    pub(super) no_proxy: Option<Spanned<Text>>,
+    pub(super) ca_bundle: Option<Spanned<Text>>,
     pub(super) lanes: Option<Spanned<Text>>,
     pub(super) payload_size: Option<Spanned<Text>>,
     pub(super) pacing: Option<Spanned<Text>>,
@@ -39,9 +46,32 @@ pub(super) struct Machine {
     pub(super) profile: Option<Spanned<Text>>,
     pub(super) region: Option<Spanned<Text>>,
     pub(super) endpoint_url: Option<Spanned<Text>>,
+    pub(super) ssmmessages_endpoint_url: Option<Spanned<Text>>,
+    pub(super) endpoints: Endpoints,
+    pub(super) fips: Option<Spanned<Text>>,
+    pub(super) dual_stack: Option<Spanned<Text>>,
+    pub(super) proxy: Option<Spanned<Text>>,
+    pub(super) no_proxy: Option<Spanned<Text>>,
+    pub(super) ca_bundle: Option<Spanned<Text>>,
     pub(super) lanes: Option<Spanned<Text>>,
     pub(super) payload_size: Option<Spanned<Text>>,
     pub(super) pacing: Option<Spanned<Text>>,
+}
+
+/// `[defaults.endpoints]`, `[alias.NAME.endpoints]`
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(super) struct Endpoints {
+    pub(super) ec2: Option<Spanned<Text>>,
+    pub(super) ec2_instance_connect: Option<Spanned<Text>>,
+    pub(super) ecs: Option<Spanned<Text>>,
+    pub(super) elasticache: Option<Spanned<Text>>,
+    pub(super) kms: Option<Spanned<Text>>,
+    pub(super) rds: Option<Spanned<Text>>,
+    pub(super) secrets_manager: Option<Spanned<Text>>,
+    pub(super) sso: Option<Spanned<Text>>,
+    pub(super) sso_oidc: Option<Spanned<Text>>,
+    pub(super) sts: Option<Spanned<Text>>,
 }
 
 /// `[group.NAME]`
@@ -80,7 +110,7 @@ impl<'de> Deserialize<'de> for Entry {
     }
 }
 
-/// A value as the flag of its name takes it: `4` is as good as `"4"`.
+/// A value as the flag of its name takes it: `4` is as good as `"4"`, and `true` as `"true"`.
 #[derive(Debug)]
 pub(super) struct Text(pub(super) String);
 
@@ -92,6 +122,10 @@ impl<'de> Deserialize<'de> for Text {
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a text or a number")
+            }
+
+            fn visit_bool<E: Error>(self, value: bool) -> Result<Text, E> {
+                Ok(Text(value.to_string()))
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Text, E> {

@@ -13,6 +13,7 @@ use toml::Spanned;
 use super::document::{Defaults, Document, Entry, Machine, Text};
 use super::mistake::{Mistake, line_of, meant};
 use super::setting::{Origin, Setting, Settings, Value, printable};
+use crate::args::Service;
 
 /// Longest name of an alias or a group.
 const NAME_MAX: usize = 64;
@@ -90,17 +91,39 @@ struct Reader<'a> {
 
 type Given = Option<Spanned<Text>>;
 
+/// The settings in `[defaults]` or in an alias: the same fields of two types.
+macro_rules! settings_of {
+    ($from:ident) => {
+        [
+            (Setting::Profile, $from.profile),
+            (Setting::Region, $from.region),
+            (Setting::EndpointUrl, $from.endpoint_url),
+            (Setting::SsmmessagesEndpointUrl, $from.ssmmessages_endpoint_url),
+            (Setting::Fips, $from.fips),
+            (Setting::DualStack, $from.dual_stack),
+            (Setting::Proxy, $from.proxy),
+            (Setting::NoProxy, $from.no_proxy),
+            (Setting::CaBundle, $from.ca_bundle),
+            (Setting::Lanes, $from.lanes),
+            (Setting::PayloadSize, $from.payload_size),
+            (Setting::Pacing, $from.pacing),
+            (Setting::Endpoint(Service::Ec2), $from.endpoints.ec2),
+            (Setting::Endpoint(Service::Ec2InstanceConnect), $from.endpoints.ec2_instance_connect),
+            (Setting::Endpoint(Service::Ecs), $from.endpoints.ecs),
+            (Setting::Endpoint(Service::Elasticache), $from.endpoints.elasticache),
+            (Setting::Endpoint(Service::Kms), $from.endpoints.kms),
+            (Setting::Endpoint(Service::Rds), $from.endpoints.rds),
+            (Setting::Endpoint(Service::SecretsManager), $from.endpoints.secrets_manager),
+            (Setting::Endpoint(Service::Sso), $from.endpoints.sso),
+            (Setting::Endpoint(Service::SsoOidc), $from.endpoints.sso_oidc),
+            (Setting::Endpoint(Service::Sts), $from.endpoints.sts),
+        ]
+    };
+}
+
 impl Reader<'_> {
     fn defaults(&self, from: Defaults) -> Result<Settings, Mistake> {
-        let Defaults { profile, region, endpoint_url, lanes, payload_size, pacing } = from;
-        self.settings([
-            (Setting::Profile, profile),
-            (Setting::Region, region),
-            (Setting::EndpointUrl, endpoint_url),
-            (Setting::Lanes, lanes),
-            (Setting::PayloadSize, payload_size),
-            (Setting::Pacing, pacing),
-        ])
+        self.settings(settings_of!(from))
     }
 
     /// `place` is where it is named, for the want of a target.
@@ -108,14 +131,7 @@ impl Reader<'_> {
         let Some(target) = from.target else {
             return Err(self.mistake(place, "it has no target".into()));
         };
-        let settings = self.settings([
-            (Setting::Profile, from.profile),
-            (Setting::Region, from.region),
-            (Setting::EndpointUrl, from.endpoint_url),
-            (Setting::Lanes, from.lanes),
-            (Setting::PayloadSize, from.payload_size),
-            (Setting::Pacing, from.pacing),
-        ])?;
+        let settings = self.settings(settings_of!(from))?;
         Ok(Alias {
             target: self.value(target, parses::<Target>)?,
             user: from.user.map(|user| self.value(user, printable)).transpose()?,
@@ -225,6 +241,10 @@ mod tests {
             profile = "corp"
             lanes = 4
             pacing = "off"
+            fips = true
+            ca-bundle = "/etc/corp.pem"
+            proxy = "socks5h://127.0.0.1:1080"
+            endpoints = { sts = "https://sts.corp.example", ec2-instance-connect = "https://h" }
 
             [alias.db]
             target = "i-0123456789abcdef0"
@@ -250,7 +270,10 @@ mod tests {
             (db.target.text.as_str(), db.forwards.len(), db.proxies.len()),
             ("i-0123456789abcdef0", 2, 1)
         );
-        assert_eq!(db.settings.find(Setting::Region).unwrap().origin.to_string(), "/c:11");
+        assert_eq!(db.settings.find(Setting::Region).unwrap().origin.to_string(), "/c:15");
+        let sts = file.defaults.find(Setting::Endpoint(Service::Sts)).unwrap();
+        assert_eq!(sts.text, "https://sts.corp.example");
+        assert!(file.defaults.find(Setting::Fips).unwrap().parse::<bool>());
         assert!(matches!(&file.groups["dev"][0], Member::Alias(name) if name == "db"));
         assert!(matches!(&file.groups["dev"][1], Member::Own(own) if own.target.text == "db"));
     }
@@ -268,6 +291,12 @@ mod tests {
                 "\n[defaults]\nprofil = 'x'",
                 "/c:3: defaults.profil: there is no key profil; did you mean profile?",
             ),
+            (
+                "[defaults.endpoints]\nstss = 'https://h'",
+                "/c:2: defaults.endpoints.stss: there is no key stss; did you mean sts?",
+            ),
+            ("[defaults]\nfips = 'yes'", "/c:2: defaults.fips: it has to be true or false"),
+            ("[defaults]\nproxy = 'http://me:x@h'", "/c:2: defaults.proxy: a proxy with a password"),
             ("[aliases.db]", "/c:1: aliases.db: there is no key aliases; did you mean alias?"),
             ("[defaults]\nlanes = 0", "/c:2: defaults.lanes: it has to be a number from 1 to 64"),
             (

@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use ssm_resolve::Name;
+use ssm_session::StreamEndpoint;
 
-use crate::args::{LANES, PAYLOAD_SIZES, PacingArg};
+use super::VAULT_VARIABLE;
+use crate::args::{LANES, PAYLOAD_SIZES, PacingArg, ProxyArg, Service};
 
 /// One of them. A flag of the same name goes before all else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,62 +18,131 @@ pub(crate) enum Setting {
     Profile,
     Region,
     EndpointUrl,
+    SsmmessagesEndpointUrl,
+    Fips,
+    DualStack,
+    Proxy,
+    NoProxy,
+    CaBundle,
     Lanes,
     PayloadSize,
     Pacing,
+    Endpoint(Service),
 }
 
 impl Setting {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Profile, Self::Region, Self::EndpointUrl, Self::Lanes, Self::PayloadSize, Self::Pacing];
+    pub(crate) const ALL: [Self; 22] = [
+        Self::Profile,
+        Self::Region,
+        Self::EndpointUrl,
+        Self::SsmmessagesEndpointUrl,
+        Self::Fips,
+        Self::DualStack,
+        Self::Proxy,
+        Self::NoProxy,
+        Self::CaBundle,
+        Self::Lanes,
+        Self::PayloadSize,
+        Self::Pacing,
+        Self::Endpoint(Service::Ec2),
+        Self::Endpoint(Service::Ec2InstanceConnect),
+        Self::Endpoint(Service::Ecs),
+        Self::Endpoint(Service::Elasticache),
+        Self::Endpoint(Service::Kms),
+        Self::Endpoint(Service::Rds),
+        Self::Endpoint(Service::SecretsManager),
+        Self::Endpoint(Service::Sso),
+        Self::Endpoint(Service::SsoOidc),
+        Self::Endpoint(Service::Sts),
+    ];
 
     /// As a key of the configuration and, behind `--`, as a flag.
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Profile => "profile",
-            Self::Region => "region",
-            Self::EndpointUrl => "endpoint-url",
-            Self::Lanes => "lanes",
-            Self::PayloadSize => "payload-size",
-            Self::Pacing => "pacing",
-        }
+        self.names().0
     }
 
     /// The variable that says it.
     pub(crate) fn variable(self) -> &'static str {
+        self.names().1
+    }
+
+    fn names(self) -> (&'static str, &'static str) {
         match self {
-            Self::Profile => "SSM_PROFILE",
-            Self::Region => "SSM_REGION",
-            Self::EndpointUrl => "SSM_ENDPOINT_URL",
-            Self::Lanes => "SSM_LANES",
-            Self::PayloadSize => "SSM_PAYLOAD_SIZE",
-            Self::Pacing => "SSM_PACING",
+            Self::Profile => ("profile", "SSM_PROFILE"),
+            Self::Region => ("region", "SSM_REGION"),
+            Self::EndpointUrl => ("endpoint-url", "SSM_ENDPOINT_URL"),
+            Self::SsmmessagesEndpointUrl => ("ssmmessages-endpoint-url", "SSM_SSMMESSAGES_ENDPOINT_URL"),
+            Self::Fips => ("fips", "SSM_FIPS"),
+            Self::DualStack => ("dual-stack", "SSM_DUAL_STACK"),
+            Self::Proxy => ("proxy", "SSM_PROXY"),
+            Self::NoProxy => ("no-proxy", "SSM_NO_PROXY"),
+            Self::CaBundle => ("ca-bundle", "SSM_CA_BUNDLE"),
+            Self::Lanes => ("lanes", "SSM_LANES"),
+            Self::PayloadSize => ("payload-size", "SSM_PAYLOAD_SIZE"),
+            Self::Pacing => ("pacing", "SSM_PACING"),
+            Self::Endpoint(service) => match service {
+                Service::Ec2 => ("endpoints.ec2", "SSM_ENDPOINTS_EC2"),
+                Service::Ec2InstanceConnect => {
+                    ("endpoints.ec2-instance-connect", "SSM_ENDPOINTS_EC2_INSTANCE_CONNECT")
+                }
+                Service::Ecs => ("endpoints.ecs", "SSM_ENDPOINTS_ECS"),
+                Service::Elasticache => ("endpoints.elasticache", "SSM_ENDPOINTS_ELASTICACHE"),
+                Service::Kms => ("endpoints.kms", "SSM_ENDPOINTS_KMS"),
+                Service::Rds => ("endpoints.rds", "SSM_ENDPOINTS_RDS"),
+                Service::SecretsManager => ("endpoints.secrets-manager", "SSM_ENDPOINTS_SECRETS_MANAGER"),
+                Service::Sso => ("endpoints.sso", "SSM_ENDPOINTS_SSO"),
+                Service::SsoOidc => ("endpoints.sso-oidc", "SSM_ENDPOINTS_SSO_OIDC"),
+                Service::Sts => ("endpoints.sts", "SSM_ENDPOINTS_STS"),
+            },
         }
     }
 
     /// Variables that the AWS SDK reads for it when nothing here says it, the first that is set.
     pub(crate) fn aws_variables(self) -> &'static [&'static str] {
         match self {
-            Self::Profile => &["AWS_PROFILE"],
+            Self::Profile => &[VAULT_VARIABLE, "AWS_PROFILE"],
             Self::Region => &["AWS_REGION", "AWS_DEFAULT_REGION"],
             Self::EndpointUrl => &["AWS_ENDPOINT_URL_SSM", "AWS_ENDPOINT_URL"],
+            Self::SsmmessagesEndpointUrl => &["AWS_ENDPOINT_URL_SSMMESSAGES"],
+            Self::Fips => &["AWS_USE_FIPS_ENDPOINT"],
+            Self::DualStack => &["AWS_USE_DUALSTACK_ENDPOINT"],
+            Self::Proxy => &["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"],
+            Self::NoProxy => &["NO_PROXY", "no_proxy"],
+            Self::CaBundle => &["AWS_CA_BUNDLE"],
             Self::Lanes | Self::PayloadSize | Self::Pacing => &[],
+            Self::Endpoint(service) => match service {
+                Service::Ec2 => &["AWS_ENDPOINT_URL_EC2"],
+                Service::Ec2InstanceConnect => &["AWS_ENDPOINT_URL_EC2_INSTANCE_CONNECT"],
+                Service::Ecs => &["AWS_ENDPOINT_URL_ECS"],
+                Service::Elasticache => &["AWS_ENDPOINT_URL_ELASTICACHE"],
+                Service::Kms => &["AWS_ENDPOINT_URL_KMS"],
+                Service::Rds => &["AWS_ENDPOINT_URL_RDS"],
+                Service::SecretsManager => &["AWS_ENDPOINT_URL_SECRETS_MANAGER"],
+                Service::Sso => &["AWS_ENDPOINT_URL_SSO"],
+                Service::SsoOidc => &["AWS_ENDPOINT_URL_SSO_OIDC"],
+                Service::Sts => &["AWS_ENDPOINT_URL_STS"],
+            },
         }
     }
 
     /// What holds when nobody says anything; `None` where that is for the configuration of AWS to say.
     pub(crate) fn default(self) -> Option<&'static str> {
         match self {
-            Self::Profile | Self::Region | Self::EndpointUrl => None,
             Self::Lanes => Some("1"),
             Self::PayloadSize => Some("1024 to 32768"),
             Self::Pacing => Some("900"),
+            _ => None,
         }
     }
 
     /// Whether it says which account and where: a session that was started elsewhere has both.
     pub(crate) fn is_of_account(self) -> bool {
-        matches!(self, Self::Profile | Self::Region | Self::EndpointUrl)
+        matches!(self, Self::Profile | Self::Region | Self::EndpointUrl | Self::Endpoint(_))
+    }
+
+    /// Whether it is for one service alone, which few say anything of.
+    pub(crate) fn is_of_service(self) -> bool {
+        matches!(self, Self::Endpoint(_))
     }
 
     /// Refuses what the flag of this name refuses.
@@ -82,7 +153,15 @@ impl Setting {
                 printable(text)
             }
             Self::Region => Err("a region has only letters, digits and '-'".into()),
-            Self::EndpointUrl => url(text),
+            Self::EndpointUrl | Self::Endpoint(_) => url(text),
+            Self::SsmmessagesEndpointUrl => url(text)
+                .and_then(|()| StreamEndpoint::parse(text).map(drop).map_err(|error| error.to_string())),
+            Self::Fips | Self::DualStack => match text {
+                "true" | "false" => Ok(()),
+                _ => Err("it has to be true or false".into()),
+            },
+            Self::Proxy => ProxyArg::from_str(text).map(drop).map_err(Into::into),
+            Self::NoProxy | Self::CaBundle => printable(text),
             Self::Lanes => number(text, LANES),
             Self::PayloadSize => number(text, PAYLOAD_SIZES),
             Self::Pacing => PacingArg::from_str(text).map(drop).map_err(Into::into),
@@ -135,6 +214,7 @@ pub(crate) enum Origin {
 impl Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Flag(Setting::Endpoint(_)) => f.write_str("--endpoint"),
             Self::Flag(setting) => write!(f, "--{}", setting.name()),
             Self::Variable(name) => f.write_str(name),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
@@ -193,6 +273,12 @@ impl Settings {
         self
     }
 
+    /// The same, with nothing said of one of them.
+    pub(crate) fn without(mut self, setting: Setting) -> Self {
+        self.0.remove(&setting);
+        self
+    }
+
     /// What the variables say; an empty one says nothing.
     ///
     /// # Errors
@@ -232,7 +318,7 @@ mod tests {
     #[test]
     fn a_variable_is_named_after_its_flag() {
         for setting in Setting::ALL {
-            let expected = format!("SSM_{}", setting.name().replace('-', "_").to_uppercase());
+            let expected = format!("SSM_{}", setting.name().replace(['-', '.'], "_").to_uppercase());
             assert_eq!(setting.variable(), expected);
         }
     }
@@ -261,6 +347,10 @@ mod tests {
             ("SSM_ENDPOINT_URL", "ftp://h", "https://"),
             ("SSM_ENDPOINT_URL", "https://", "and a host"),
             ("SSM_ENDPOINT_URL", "https://me:secret@h", "with a password"),
+            ("SSM_ENDPOINTS_STS", "sts.example", "https://"),
+            ("SSM_SSMMESSAGES_ENDPOINT_URL", "https://h/path", "no path"),
+            ("SSM_FIPS", "1", "true or false"),
+            ("SSM_PROXY", "http://me:secret@h", "HTTPS_PROXY"),
         ] {
             let told = variables(&[(name, value)]).unwrap_err();
             assert!(told.starts_with(name) && told.contains(why), "{told}");
