@@ -40,6 +40,7 @@ const NORMAL: &[Row] = &[
 /// What tests and benches of a crate use on top.
 const DEV: &[Row] = &[
     // Some on themselves: with features that are off by default.
+    Row { from: "ssm-channel", to: &["ssm-channel"], optional: &[] },
     Row { from: "ssm-portfwd", to: &["ssm-loopback", "ssm-portfwd"], optional: &[] },
     Row { from: "ssm-shell", to: &["ssm-loopback"], optional: &[] },
     Row { from: "ssm-resolve", to: &["ssm-resolve"], optional: &[] },

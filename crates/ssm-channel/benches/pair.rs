@@ -62,6 +62,7 @@ impl Pair {
             session_type: "Standard_Stream".into(),
             properties: None,
             handshake: Handshake::Required,
+            kms: None,
         };
         let agent = Config { payload_len, strictness: Strictness::Lenient, ..Config::agent("i-0", offer) };
         let mut pair = Self {

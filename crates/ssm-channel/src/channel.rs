@@ -8,15 +8,16 @@ use bytes::{BufMut as _, Bytes};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use ssm_proto::body::{
-    Acknowledge, ChannelClosed, ControlFlag, ExitCode, HandshakeComplete, HandshakeRequest,
-    HandshakeResponse, OpenDataChannel, SessionState,
+    Acknowledge, ChannelClosed, ControlFlag, EncryptionChallenge, ExitCode, HandshakeComplete,
+    HandshakeRequest, HandshakeResponse, OpenDataChannel, SessionState,
 };
 use ssm_proto::{
     BodyError, DecodeError, Flags, Header, Message, MessageBuf, MessageId, MessageType, PayloadType, Secret,
     Slab, Token,
 };
 
-use crate::handshake;
+use crate::crypto::{self, Cipher, NONCE_LEN};
+use crate::handshake::{self, Key, KeyProblem};
 use crate::pace::Pacer;
 use crate::recv_queue::{RecvQueue, Verdict};
 use crate::rtt::Rtt;
@@ -27,8 +28,8 @@ use crate::timer::{Timer, TimerTable};
 use crate::version;
 use crate::window::{Sample, Window};
 use crate::{
-    ChannelError, CloseReason, Config, Event, Evidence, Handshake, HandshakeError, Ready, Role, SendError,
-    SessionKind, Stats, Transmit,
+    ChannelError, CloseReason, Config, DataKey, Encryption, Event, Evidence, Handshake, HandshakeError,
+    Ready, Role, SendError, SessionKind, Stats, Transmit,
 };
 
 /// How long a size probe is given at least.
@@ -62,6 +63,12 @@ const SPAN_WINDOWS: u64 = 2;
 /// Messages that may go beyond [`Config::in_flight_max`] when they are few bytes that somebody waits for.
 const IN_FLIGHT_RESERVE: usize = 64;
 
+/// Random bytes of an agent's encryption challenge (agent `datachannel.go` `sendEncryptionChallenge`).
+const CHALLENGE_LEN: usize = 64;
+
+/// What AWS's agent has shown to the user of an encrypted session (agent `datachannel.go` `buildHandshakeCompletePayload`).
+const ENCRYPTED_MESSAGE: &str = "This session is encrypted using AWS KMS.";
+
 /// Reconnect delays: random up to this, doubled with each attempt, up to [`REDIAL_MAX`].
 const REDIAL_BASE: Duration = Duration::from_millis(100);
 const REDIAL_MAX: Duration = Duration::from_secs(8);
@@ -93,6 +100,9 @@ pub struct Channel {
     handshake_error: Option<HandshakeError>,
     handshake_started: Option<Instant>,
     exit_code: Option<i32>,
+    keying: Keying,
+    /// What encrypts the session, from the moment its key is known.
+    cipher: Option<Cipher>,
     /// What was sent while the start was assumed, and is sent again if a handshake follows.
     provisional: Option<Provisional>,
     input: Input,
@@ -144,6 +154,19 @@ enum Phase {
         flag: i64,
     },
     Closed,
+}
+
+/// How far the key of an encrypted session is.
+#[derive(Debug)]
+enum Keying {
+    /// Nothing is waited for.
+    Idle,
+    /// A client's key, before this request is answered.
+    Making(HandshakeRequest),
+    /// An agent's key, from a client of this version.
+    Decrypting { client_version: String },
+    /// The client's proof that it has the key too.
+    Challenged { client_version: String, challenge: [u8; CHALLENGE_LEN] },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,6 +230,8 @@ impl Channel {
             handshake_error: None,
             handshake_started: None,
             exit_code: None,
+            keying: Keying::Idle,
+            cipher: None,
             provisional: None,
             input: Input::Accepted,
             send_queue: SendQueue::default(),
@@ -420,6 +445,32 @@ impl Channel {
         Ok(())
     }
 
+    /// The answer to [`Event::KeyRequired`]: the data key, or why there is none, in words for the user and the agent. Without one
+    /// the session does not start.
+    pub fn install_key(&mut self, now: Instant, key: Result<DataKey, String>) {
+        if self.phase != Phase::Handshaking {
+            return;
+        }
+        match (std::mem::replace(&mut self.keying, Keying::Idle), key) {
+            (Keying::Making(request), Ok(key)) => {
+                self.cipher = self.new_cipher(&key);
+                let key = if self.cipher.is_some() { Key::Installed(&key) } else { Key::Unsupported };
+                self.answer_request(now, &request, key);
+            }
+            (Keying::Making(request), Err(reason)) => {
+                self.answer_request(now, &request, Key::Missing(&reason));
+            }
+            (Keying::Decrypting { client_version }, Ok(key)) => match self.new_cipher(&key) {
+                Some(cipher) => self.send_challenge(now, client_version, cipher),
+                None => self.close(CloseReason::HandshakeFailed(HandshakeError::EncryptionUnsupported)),
+            },
+            (Keying::Decrypting { .. }, Err(reason)) => {
+                self.close(CloseReason::HandshakeFailed(HandshakeError::NoDataKey(reason)));
+            }
+            (other @ (Keying::Idle | Keying::Challenged { .. }), _) => self.keying = other,
+        }
+    }
+
     /// Ends the session: by a flag in port sessions, whose agent is given 2 s to acknowledge it; otherwise at once, and the
     /// caller has to tell the service. [`Event::Closed`] follows.
     pub fn terminate(&mut self, now: Instant) {
@@ -619,11 +670,12 @@ impl Channel {
     /// A message in its turn, whether it came in order or was parked: both are treated alike.
     fn deliver(&mut self, now: Instant, message: Message) -> Result<(), ChannelError> {
         let kind = message.header.payload_type.unwrap_or(PayloadType::Unknown(0));
-        let payload = message.payload;
+        let payload = self.decrypted(kind, message.payload)?;
         self.stats.messages_received += 1;
         self.stats.bytes_received += payload.len() as u64;
         match (self.role, kind) {
             (Role::Client, PayloadType::HandshakeRequest) => self.handle_request(now, &payload),
+            (Role::Client, PayloadType::EncChallengeRequest) => self.handle_challenge(now, &payload),
             (Role::Client, PayloadType::HandshakeComplete) => self.handle_complete(now, &payload),
             (
                 Role::Client,
@@ -633,6 +685,7 @@ impl Channel {
                 Ok(())
             }
             (Role::Agent, PayloadType::HandshakeResponse) => self.handle_response(now, &payload),
+            (Role::Agent, PayloadType::EncChallengeResponse) => self.handle_proof(now, &payload),
             (Role::Agent, PayloadType::Output | PayloadType::Size | PayloadType::Flag) => {
                 // Before the handshake is complete an agent acknowledges and discards input (agent datachannel.go
                 // processStreamDataMessage).
@@ -657,6 +710,9 @@ impl Channel {
             };
             self.start(now, Ready::without_handshake(kind, Evidence::FirstOutput));
         }
+        if self.phase == Phase::Closed {
+            return;
+        }
         if self.phase == Phase::Running {
             self.provisional = None;
         }
@@ -674,20 +730,44 @@ impl Channel {
             return Ok(());
         }
         let request = HandshakeRequest::decode(payload).map_err(|error| self.misbehaved(error))?;
-        let answer = handshake::answer(&self.config, &request);
         self.handshake_started = Some(now);
         self.phase = Phase::Handshaking;
         self.timers.stop(Timer::AssumeReady);
         self.timers.set_after(Timer::Handshake, now, self.config.handshake_timeout);
+        match handshake::key_request(&self.config, &request) {
+            Some(wanted) if crypto::IS_SUPPORTED => {
+                self.keying = Keying::Making(request);
+                self.events.push_back(Event::KeyRequired(wanted));
+            }
+            _ => self.answer_request(now, &request, Key::Unsupported),
+        }
+        Ok(())
+    }
+
+    fn answer_request(&mut self, now: Instant, request: &HandshakeRequest, key: Key<'_>) {
+        let answer = handshake::answer(&self.config, request, key);
         self.handshake_error = answer.error;
         self.ready = answer.kind.map(|kind| Ready {
             kind,
             port: answer.port,
-            peer_version: request.agent_version,
+            peer_version: request.agent_version.clone(),
             customer_message: String::new(),
             evidence: Evidence::Handshake,
+            encrypted: self.cipher.is_some(),
         });
         self.enqueue_bytes(now, PayloadType::HandshakeResponse, &answer.response.encode());
+    }
+
+    /// The client's part: shows that it has both halves of the key (plugin `streaming.go` `handleEncryptionChallengeRequest`).
+    fn handle_challenge(&mut self, now: Instant, payload: &[u8]) -> Result<(), ChannelError> {
+        let challenge = EncryptionChallenge::decode(payload).map_err(|error| self.misbehaved(error))?;
+        let Some(cipher) = self.cipher.as_mut().filter(|_| self.phase == Phase::Handshaking) else {
+            self.stats.unknown_messages += 1;
+            return Ok(());
+        };
+        let Ok(plain) = cipher.open(&challenge.challenge) else { return Err(self.undecryptable()) };
+        let proof = EncryptionChallenge { challenge: sealed(cipher, &plain) };
+        self.enqueue_bytes(now, PayloadType::EncChallengeResponse, &proof.encode());
         Ok(())
     }
 
@@ -730,16 +810,87 @@ impl Channel {
             return Ok(());
         }
         let response = HandshakeResponse::decode(payload).map_err(|error| self.misbehaved(error))?;
+        if !matches!(self.keying, Keying::Idle) {
+            self.stats.unknown_messages += 1;
+            return Ok(());
+        }
         if let Err(error) = handshake::check(&response) {
             self.close(CloseReason::HandshakeFailed(error));
             return Ok(());
         }
+        let Some(kms) = self.config.offer.as_ref().and_then(|offer| offer.kms.as_ref()) else {
+            self.complete(now, response.client_version, String::new());
+            return Ok(());
+        };
+        match handshake::key_of(kms, &response) {
+            Ok(wanted) => {
+                self.keying = Keying::Decrypting { client_version: response.client_version };
+                self.events.push_back(Event::KeyRequired(wanted));
+            }
+            Err(KeyProblem::Refused(error)) => self.close(CloseReason::HandshakeFailed(error)),
+            Err(KeyProblem::Body(error)) => return Err(self.misbehaved(error)),
+        }
+        Ok(())
+    }
+
+    /// The agent's part: sees whether the client has the key.
+    fn send_challenge(&mut self, now: Instant, client_version: String, mut cipher: Cipher) {
+        let mut challenge = [0; CHALLENGE_LEN];
+        self.rng.fill_bytes(&mut challenge);
+        let body = EncryptionChallenge { challenge: sealed(&mut cipher, &challenge) };
+        self.cipher = Some(cipher);
+        self.keying = Keying::Challenged { client_version, challenge };
+        self.timers.set_after(Timer::Handshake, now, self.config.handshake_timeout);
+        self.enqueue_bytes(now, PayloadType::EncChallengeRequest, &body.encode());
+    }
+
+    /// A wrong proof is not answered, and the handshake runs out of time (agent `datachannel.go` `handleEncryptionChallengeResponse`).
+    fn handle_proof(&mut self, now: Instant, payload: &[u8]) -> Result<(), ChannelError> {
+        let proof = EncryptionChallenge::decode(payload).map_err(|error| self.misbehaved(error))?;
+        let plain = self.cipher.as_ref().and_then(|cipher| cipher.open(&proof.challenge).ok());
+        match std::mem::replace(&mut self.keying, Keying::Idle) {
+            Keying::Challenged { client_version, challenge } if plain.as_deref() == Some(&challenge[..]) => {
+                self.complete(now, client_version, ENCRYPTED_MESSAGE.into());
+            }
+            other @ (Keying::Challenged { .. }
+            | Keying::Idle
+            | Keying::Making(_)
+            | Keying::Decrypting { .. }) => {
+                self.stats.unknown_messages += 1;
+                self.keying = other;
+            }
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, now: Instant, client_version: String, customer_message: String) {
         let elapsed =
             self.handshake_started.map_or(Duration::ZERO, |start| now.saturating_duration_since(start));
-        let complete = HandshakeComplete { time_to_complete: elapsed, customer_message: String::new() };
+        let complete = HandshakeComplete { time_to_complete: elapsed, customer_message };
         self.enqueue_bytes(now, PayloadType::HandshakeComplete, &complete.encode());
-        self.start_offer(now, response.client_version, Evidence::Handshake);
-        Ok(())
+        self.start_offer(now, client_version, Evidence::Handshake);
+    }
+
+    fn new_cipher(&mut self, key: &DataKey) -> Option<Cipher> {
+        let mut nonce = [0; NONCE_LEN];
+        self.rng.fill_bytes(&mut nonce);
+        Cipher::new(self.role, key, nonce)
+    }
+
+    /// The payload in the clear, whether or not it came so. One that should be encrypted and is not ends the session: the peer
+    /// would repeat it for ever.
+    fn decrypted(&mut self, kind: PayloadType, payload: Bytes) -> Result<Bytes, ChannelError> {
+        match &self.cipher {
+            Some(cipher) if crypto::is_encrypted(kind, self.role == Role::Client) => {
+                cipher.open(&payload).map_err(|_| self.undecryptable())
+            }
+            _ => Ok(payload),
+        }
+    }
+
+    fn undecryptable(&mut self) -> ChannelError {
+        self.close(CloseReason::PeerMisbehaved(ChannelError::Undecryptable));
+        ChannelError::Undecryptable
     }
 
     fn handle_channel_closed(&mut self, payload: &[u8]) {
@@ -893,8 +1044,13 @@ impl Channel {
         buf.finish(Header::control(MessageType::Acknowledge, id, self.created_ms(now)))
     }
 
-    fn enqueue(&mut self, now: Instant, kind: PayloadType, payload: MessageBuf) -> i64 {
+    fn enqueue(&mut self, now: Instant, kind: PayloadType, mut payload: MessageBuf) -> i64 {
         let sequence = self.send_queue.next_sequence();
+        if let Some(cipher) = &mut self.cipher
+            && crypto::is_encrypted(kind, self.role == Role::Agent)
+        {
+            cipher.seal(&mut payload);
+        }
         let message_type = match self.role {
             Role::Client => MessageType::InputStreamData,
             Role::Agent => MessageType::OutputStreamData,
@@ -928,7 +1084,7 @@ impl Channel {
         if self.phase != Phase::Waiting {
             return;
         }
-        match self.config.assume_ready {
+        match self.config.assume_ready.filter(|_| self.config.encryption == Encryption::AsAsked) {
             Some(after) => self.timers.set_after(Timer::AssumeReady, now, after),
             None => self.timers.set_after(Timer::Handshake, now, self.config.handshake_timeout),
         }
@@ -953,11 +1109,9 @@ impl Channel {
         let (kind, port) = handshake::agent_kind(offer, &client_version);
         match kind {
             Some(kind) => {
-                let customer_message = String::new();
-                self.start(
-                    now,
-                    Ready { kind, port, peer_version: client_version, customer_message, evidence },
-                );
+                let ready =
+                    Ready { port, peer_version: client_version, ..Ready::without_handshake(kind, evidence) };
+                self.start(now, Ready { encrypted: self.cipher.is_some(), ..ready });
             }
             None => {
                 let error = HandshakeError::SessionType(offer.session_type.clone());
@@ -967,6 +1121,11 @@ impl Channel {
     }
 
     fn start(&mut self, now: Instant, ready: Ready) {
+        let in_the_clear = !ready.encrypted && !matches!(ready.kind, SessionKind::Port(_));
+        if self.role == Role::Client && in_the_clear && self.config.encryption == Encryption::Required {
+            self.close(CloseReason::HandshakeFailed(HandshakeError::NotEncrypted));
+            return;
+        }
         self.phase = Phase::Running;
         self.timers.stop(Timer::Handshake);
         self.timers.stop(Timer::AssumeReady);
@@ -1101,7 +1260,14 @@ impl Provisional {
 
 impl Ready {
     fn without_handshake(kind: SessionKind, evidence: Evidence) -> Self {
-        Self { kind, port: None, peer_version: String::new(), customer_message: String::new(), evidence }
+        Self {
+            kind,
+            port: None,
+            peer_version: String::new(),
+            customer_message: String::new(),
+            evidence,
+            encrypted: false,
+        }
     }
 
     /// Whether the session ends by a flag (plugin `basicportforwarding.go`: agents above 2.3.722.0; with a multiplexer
@@ -1120,6 +1286,12 @@ fn random_id(rng: &mut ChaCha8Rng) -> MessageId {
     let mut bytes = [0; 16];
     rng.fill_bytes(&mut bytes);
     MessageId::from_random(bytes)
+}
+
+fn sealed(cipher: &mut Cipher, payload: &[u8]) -> Vec<u8> {
+    let mut buf = buffer_of(payload);
+    cipher.seal(&mut buf);
+    buf.payload().to_vec()
 }
 
 fn buffer_of(payload: &[u8]) -> MessageBuf {

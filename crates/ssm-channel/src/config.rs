@@ -25,6 +25,10 @@ pub struct Config {
     pub instance_id: Option<String>,
     /// What an agent offers; `None` for a client.
     pub offer: Option<Offer>,
+    /// Whether a client takes a session that is not encrypted with a KMS key. Default [`Encryption::AsAsked`].
+    pub encryption: Encryption,
+    /// Whether a client takes an agent's challenge into the encryption context. Default [`Challenge::Acknowledged`].
+    pub challenge: Challenge,
     /// How strictly received frames are read. Clients verify digests; agents do not, as AWS's does not.
     pub strictness: Strictness,
     /// Payload of a data message to begin with, in bytes. Default 1,024, which every agent and gateway accepts.
@@ -69,6 +73,24 @@ pub struct Config {
     pub terminate_timeout: Duration,
 }
 
+/// What a client thinks of sessions in the clear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Encryption {
+    /// The agent decides, by the preferences of the account. TLS protects the data channel in any case.
+    AsAsked,
+    /// A session that is not encrypted with a KMS key does not start, and nothing is sent in it. Port sessions never are.
+    Required,
+}
+
+/// What a client does about the random challenge that agents from 3.3.808 offer for the encryption context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Challenge {
+    /// It goes into the context, and the agent is told so.
+    Acknowledged,
+    /// It is left out, as AWS's plugin 1.2.677 does.
+    Ignored,
+}
+
 /// A token bucket over data messages. The gateway pauses, then cuts, a client that sends more than about 1,000 a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pacing {
@@ -88,6 +110,19 @@ pub struct Offer {
     /// Whether a handshake comes first. AWS's agent skips it for shells and interactive commands without encryption (agent
     /// `sessionplugin.go` `executeSessionPlugin`).
     pub handshake: Handshake,
+    /// The KMS key of the session, which needs [`Handshake::Required`]; `None` for one in the clear.
+    pub kms: Option<KmsOffer>,
+}
+
+/// Encryption as an agent asks for it.
+#[derive(Debug, Clone)]
+pub struct KmsOffer {
+    /// The KMS key.
+    pub key_id: String,
+    /// The random challenge of agents from 3.3.808, for the encryption context: base64 of 16 bytes.
+    pub challenge: Option<String>,
+    /// Whether a client that leaves the challenge out is refused (agent configuration `Kms.RequireKMSChallengeResponse`).
+    pub require_challenge: bool,
 }
 
 /// Whether an agent starts with a handshake.
@@ -106,6 +141,8 @@ impl Config {
             version: "1.2.764.0".into(),
             instance_id: None,
             offer: None,
+            encryption: Encryption::AsAsked,
+            challenge: Challenge::Acknowledged,
             strictness: Strictness::Lenient,
             payload_len: 1024,
             payload_max: 32 * 1024,

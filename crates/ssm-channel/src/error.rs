@@ -12,6 +12,8 @@ pub enum ChannelError {
     Garbage(DecodeError),
     /// A handshake message has an unusable body.
     Handshake(BodyError),
+    /// A payload of an encrypted session is not encrypted with its key.
+    Undecryptable,
 }
 
 impl fmt::Display for ChannelError {
@@ -19,6 +21,7 @@ impl fmt::Display for ChannelError {
         match self {
             Self::Garbage(error) => write!(f, "peer sends what is not this protocol: {error}"),
             Self::Handshake(error) => write!(f, "peer sent an unusable handshake: {error}"),
+            Self::Undecryptable => f.write_str("peer sent what is not encrypted with the key of the session"),
         }
     }
 }
@@ -37,6 +40,12 @@ pub enum HandshakeError {
     UnsupportedAction(String),
     /// The agent asks for KMS encryption, which this build cannot do.
     EncryptionUnsupported,
+    /// There is no data key, for this reason.
+    NoDataKey(String),
+    /// The session is in the clear, and [`Encryption::Required`](crate::Encryption::Required) says that it may not be.
+    NotEncrypted,
+    /// The client leaves out the random challenge that this agent requires (agent role).
+    ChallengeIgnored,
     /// The client did not do what the agent asked (agent role).
     Refused {
         /// The action.
@@ -54,6 +63,13 @@ impl fmt::Display for HandshakeError {
             Self::UnsupportedAction(name) => write!(f, "unsupported action {}", name.escape_debug()),
             Self::EncryptionUnsupported => {
                 f.write_str("the session asks for KMS encryption, which this build does not have")
+            }
+            Self::NoDataKey(reason) => write!(f, "no key to encrypt the session with: {reason}"),
+            Self::NotEncrypted => {
+                f.write_str("it is not encrypted with a KMS key, and encryption is required here")
+            }
+            Self::ChallengeIgnored => {
+                f.write_str("client does not support required encryption context random challenge")
             }
             Self::Refused { action, error } => {
                 write!(f, "{} failed on the client: {}", action.escape_debug(), error.escape_debug())

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ssm_proto::body::PortProperties;
 use ssm_proto::{PayloadType, Secret};
 
-use crate::{ChannelError, HandshakeError};
+use crate::{ChannelError, HandshakeError, KeyRequest};
 
 /// Something to put on the WebSocket.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub enum Event {
         /// 0 for the first attempt after a loss.
         attempt: u32,
     },
+    /// The session is to be encrypted: get the data key and give it to [`Channel::install_key`](crate::Channel::install_key).
+    KeyRequired(KeyRequest),
     /// The session is over. The last event.
     Closed(CloseReason),
 }
@@ -58,6 +60,8 @@ pub struct Ready {
     pub customer_message: String,
     /// What the start rests on.
     pub evidence: Evidence,
+    /// Whether payloads are encrypted with a KMS data key.
+    pub encrypted: bool,
 }
 
 /// What told a client that the session had started.

@@ -1,11 +1,15 @@
 //! Both roles of the handshake: what is asked, and what is answered.
 
+use ssm_proto::BodyError;
 use ssm_proto::body::{
-    ActionStatus, ClientAction, HandshakeRequest, HandshakeResponse, PortProperties, ProcessedAction,
+    ActionStatus, ClientAction, HandshakeRequest, HandshakeResponse, KmsResult, PortProperties,
+    ProcessedAction,
 };
 
 use crate::version;
-use crate::{Config, HandshakeError, Offer, SessionKind};
+use crate::{Challenge, Config, DataKey, HandshakeError, KeyRequest, KmsOffer, Offer, SessionKind};
+
+const KMS_ENCRYPTION: &str = "KMSEncryption";
 
 /// What a client makes of a request.
 #[derive(Debug)]
@@ -20,9 +24,32 @@ pub(crate) struct Answer {
     pub(crate) error: Option<HandshakeError>,
 }
 
+/// The data key that a request asks for.
+pub(crate) fn key_request(config: &Config, request: &HandshakeRequest) -> Option<KeyRequest> {
+    request.actions.iter().find_map(|action| match action {
+        ClientAction::KmsEncryption { key_id, challenge } => Some(KeyRequest {
+            key_id: key_id.clone(),
+            challenge: challenge.clone().filter(|_| config.challenge == Challenge::Acknowledged),
+            ciphertext: Vec::new(),
+        }),
+        ClientAction::SessionType { .. } | ClientAction::Unknown { .. } => None,
+    })
+}
+
+/// What became of the key that a request asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Key<'a> {
+    /// There is one, and the session is encrypted from here on.
+    Installed(&'a DataKey),
+    /// There is none, for this reason.
+    Missing(&'a str),
+    /// This build cannot encrypt.
+    Unsupported,
+}
+
 /// Answers every requested action, in order (plugin `streaming.go` `handleHandshakeRequest`). An unknown action is answered
 /// with status 3, where AWS's plugin answers 0 and puts the 3 into the result.
-pub(crate) fn answer(config: &Config, request: &HandshakeRequest) -> Answer {
+pub(crate) fn answer(config: &Config, request: &HandshakeRequest, key: Key<'_>) -> Answer {
     let mut answer = Answer {
         response: HandshakeResponse {
             client_version: config.version.clone(),
@@ -34,18 +61,18 @@ pub(crate) fn answer(config: &Config, request: &HandshakeRequest) -> Answer {
         error: None,
     };
     for action in &request.actions {
-        let (status, error) = match answer.process(config, &request.agent_version, action) {
-            Ok(()) => (ActionStatus::Success, String::new()),
+        let (status, result, error) = match answer.process(config, &request.agent_version, action, key) {
+            Ok(result) => (ActionStatus::Success, result.map(|result| result.to_raw()), String::new()),
             Err((status, text, error)) => {
                 answer.response.errors.push(text.clone());
                 answer.error.get_or_insert(error);
-                (status, text)
+                (status, None, text)
             }
         };
         answer.response.processed.push(ProcessedAction {
             action_type: action.action_type().into(),
             action_status: status,
-            action_result: None,
+            action_result: result,
             error,
         });
     }
@@ -58,7 +85,8 @@ impl Answer {
         config: &Config,
         agent_version: &str,
         action: &ClientAction,
-    ) -> Result<(), (ActionStatus, String, HandshakeError)> {
+        key: Key<'_>,
+    ) -> Result<Option<KmsResult>, (ActionStatus, String, HandshakeError)> {
         match action {
             ClientAction::SessionType { session_type, properties } => {
                 let unknown = || {
@@ -73,13 +101,26 @@ impl Answer {
                 });
                 self.kind = Some(kind.ok_or_else(unknown)?);
                 self.port = port.filter(|_| matches!(self.kind, Some(SessionKind::Port(_))));
-                Ok(())
+                Ok(None)
             }
-            ClientAction::KmsEncryption { .. } => Err((
-                ActionStatus::Unsupported,
-                "Failed to process action KMSEncryption: this client does not support encryption".into(),
-                HandshakeError::EncryptionUnsupported,
-            )),
+            ClientAction::KmsEncryption { challenge, .. } => match key {
+                Key::Installed(key) => {
+                    let acknowledged = challenge.is_some() && config.challenge == Challenge::Acknowledged;
+                    Ok(Some(KmsResult::new(key.ciphertext().to_vec(), acknowledged)))
+                }
+                Key::Missing(reason) => Err((
+                    ActionStatus::Failed,
+                    format!("Failed to process action {KMS_ENCRYPTION}: {reason}"),
+                    HandshakeError::NoDataKey(reason.into()),
+                )),
+                Key::Unsupported => Err((
+                    ActionStatus::Unsupported,
+                    format!(
+                        "Failed to process action {KMS_ENCRYPTION}: this client does not support encryption"
+                    ),
+                    HandshakeError::EncryptionUnsupported,
+                )),
+            },
             ClientAction::Unknown { action_type, .. } => Err((
                 ActionStatus::Unsupported,
                 format!("Unsupported action {action_type}"),
@@ -95,7 +136,14 @@ pub(crate) fn request(version: &str, offer: &Offer) -> HandshakeRequest {
         session_type: offer.session_type.clone(),
         properties: offer.properties.clone(),
     };
-    HandshakeRequest { agent_version: version.into(), actions: vec![session] }
+    let encryption = offer.kms.iter().map(|kms| ClientAction::KmsEncryption {
+        key_id: kms.key_id.clone(),
+        challenge: kms.challenge.clone(),
+    });
+    HandshakeRequest {
+        agent_version: version.into(),
+        actions: std::iter::once(session).chain(encryption).collect(),
+    }
 }
 
 /// What an agent makes of a response: an action that was not done ends the session (agent `datachannel.go`
@@ -107,6 +155,29 @@ pub(crate) fn check(response: &HandshakeResponse) -> Result<(), HandshakeError> 
             Err(HandshakeError::Refused { action: refused.action_type.clone(), error: refused.error.clone() })
         }
     }
+}
+
+/// The key that an agent has decrypted before it goes on (agent `datachannel.go` `finalizeKMSEncryption`).
+pub(crate) fn key_of(offer: &KmsOffer, response: &HandshakeResponse) -> Result<KeyRequest, KeyProblem> {
+    let action = response.processed.iter().find(|action| action.action_type == KMS_ENCRYPTION);
+    let result = action.and_then(|action| action.action_result.as_deref());
+    let result = KmsResult::from_raw(result.ok_or(KeyProblem::Body(BodyError::Missing("ActionResult")))?)
+        .map_err(KeyProblem::Body)?;
+    if offer.require_challenge && !result.challenge_acknowledged {
+        return Err(KeyProblem::Refused(HandshakeError::ChallengeIgnored));
+    }
+    Ok(KeyRequest {
+        key_id: offer.key_id.clone(),
+        challenge: offer.challenge.clone().filter(|_| result.challenge_acknowledged),
+        ciphertext: result.ciphertext_key,
+    })
+}
+
+/// Why a response holds no key.
+#[derive(Debug)]
+pub(crate) enum KeyProblem {
+    Body(BodyError),
+    Refused(HandshakeError),
 }
 
 /// The session an agent runs for its offer with a client of this version.

@@ -30,7 +30,7 @@
 //! // Two channels, a shell session, and nothing in between.
 //! let now = Instant::now();
 //! let unix = Duration::from_secs(1_700_000_000);
-//! let offer = Offer { session_type: "Standard_Stream".into(), properties: None, handshake: Handshake::Required };
+//! let offer = Offer { session_type: "Standard_Stream".into(), properties: None, handshake: Handshake::Required, kms: None };
 //! let mut client = Channel::new(Role::Client, Arc::new(Config::client()), [1; 32], now, unix);
 //! let mut agent = Channel::new(Role::Agent, Arc::new(Config::agent("i-0123", offer)), [2; 32], now, unix);
 //! client.handle_connected(now, Token::new("for the client".into()));
@@ -61,6 +61,7 @@
 
 mod channel;
 mod config;
+mod crypto;
 mod error;
 mod event;
 mod handshake;
@@ -76,7 +77,8 @@ mod version;
 mod window;
 
 pub use channel::{AgentState, Channel, Input, Room};
-pub use config::{Config, Handshake, Offer, Pacing, Role};
+pub use config::{Challenge, Config, Encryption, Handshake, KmsOffer, Offer, Pacing, Role};
+pub use crypto::{DATA_KEY_LEN, DataKey, DataKeyLength, KeyRequest};
 pub use error::{ChannelError, HandshakeError, SendError};
 pub use event::{CloseReason, Event, Evidence, PortMode, Ready, SessionKind, Transmit};
 pub use size::KnownSizes;

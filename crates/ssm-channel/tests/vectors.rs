@@ -12,14 +12,15 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use serde_json::Value;
 use ssm_channel::{
-    AgentState, Channel, CloseReason, Config, Event, Handshake, HandshakeError, Offer, PortMode, Role,
+    AgentState, Challenge, Channel, CloseReason, Config, DataKey, Event, Handshake, Offer, PortMode, Role,
     SessionKind, Transmit,
 };
 use ssm_proto::body::{
-    Acknowledge, ActionStatus, ClientAction, HandshakeComplete, HandshakeRequest, HandshakeResponse,
-    OpenDataChannel, SessionState,
+    Acknowledge, ClientAction, EncryptionChallenge, HandshakeComplete, HandshakeRequest, OpenDataChannel,
+    SessionState,
 };
 use ssm_proto::{
     Header, Layout, Message, MessageBuf, MessageId, MessageType, PayloadType, Strictness, Token,
@@ -103,22 +104,77 @@ fn our_agent_takes_the_place_of_an_old_agent_but_for_the_mode() {
     as_agent(PORT_BASIC, MUX);
 }
 
+/// The plugin leaves the agent's challenge out, so our client does in its place. Nonces are random: what is encrypted is compared
+/// when it is decrypted.
 #[test]
-fn a_session_that_asks_for_encryption_is_refused_cleanly() {
-    let mut replay = Replay::new(Role::Client, SHELL_KMS, plugin());
+fn our_client_takes_the_place_of_the_plugin_in_an_encrypted_shell() {
+    let config = Config { challenge: Challenge::Ignored, ..plugin() };
+    let mut replay = Replay::new(Role::Client, SHELL_KMS, config);
+    let mut theirs = Sent::default();
     for frame in frames(SHELL_KMS) {
         replay.now = replay.start + frame.at;
-        if frame.to() == "client" {
-            replay.receive(frame.wire);
+        replay.channel.handle_timeout(replay.now);
+        replay.poll();
+        match (frame.dir, &frame.text) {
+            ("client->agent", None) => {
+                let message = decode(&frame.wire);
+                // A message that the plugin has sent again, since the agent's shell had not started.
+                if theirs.stream.iter().any(|earlier| earlier.header.id == message.header.id) {
+                    continue;
+                }
+                theirs.add(&message);
+                replay.say(&opened(message));
+            }
+            ("agent->client" | "service->client", None) => replay.receive(frame.wire),
+            _ => {}
         }
     }
-    let [response] = &replay.stream[..] else { panic!("{:?}", replay.stream) };
-    let response = HandshakeResponse::decode(&response.payload).unwrap();
-    let statuses: Vec<_> = response.processed.iter().map(|action| action.action_status).collect();
-    assert_eq!(statuses, [ActionStatus::Success, ActionStatus::Unsupported]);
-    let reason = CloseReason::HandshakeFailed(HandshakeError::EncryptionUnsupported);
-    assert_eq!(replay.closed, Some(reason));
-    assert!(replay.payloads.is_empty() && replay.kind.is_none());
+    assert_eq!(replay.kind, Some(SessionKind::Shell));
+    let shown: Vec<u8> = replay.payloads.iter().flat_map(|(_, payload)| payload.clone()).collect();
+    assert_eq!(shown.escape_ascii().to_string(), "$ echo secret\\r\\nsecret\\r\\n$ exit\\r\\n");
+    // As does our client.
+    replay.stream.dedup_by_key(|message| message.header.id);
+    assert_eq!(replay.stream.len(), theirs.stream.len());
+    for (ours, theirs) in replay.stream.iter().zip(&theirs.stream) {
+        assert_eq!(ours.payload.len(), theirs.payload.len());
+        assert_same(&opened(ours.clone()), &opened(theirs.clone()));
+    }
+    assert_same_acks(&mut replay.acks, &mut theirs.acks);
+    assert_eq!(replay.closed, Some(CloseReason::AgentClosed { exit_code: None, detail: None }));
+}
+
+/// The data key of the capture, as KMS made it.
+fn captured_key() -> DataKey {
+    let plaintext = STANDARD
+        .decode("HtDH3w4IWLH5TV3mgC78GX0f2hDCvrVtRM1zUHUGbtuLYwOeo7dQ7GQiZTcCPW6yzSEJ4hKv11rmqL9Awj4YyQ==");
+    let ciphertext = STANDARD.decode(
+        "Za/iCEyPnxp1DRUzj2Rpfv9QOzrYnKIabaubNBS6oSztp/YIVCh8VZxHBpLdQ1jxw720H+Zl+7zkyeVsBPXIiU1qC9qeJ7HhXJrTFDsUSkJTh\
+         /MMRWXXLP2z0zuWlJOB3NHi1mjeKDqKsw92Dp65w13Dpj1oyje475eE/yqA2ux+4rov4wIbrkkX/3E4ROeoUF/wwNyB",
+    );
+    DataKey::new(&plaintext.unwrap(), ciphertext.unwrap()).unwrap()
+}
+
+/// The message with what the client encrypts in the clear.
+fn opened(mut message: Message) -> Message {
+    let open = |sealed: &[u8]| {
+        let plaintext = STANDARD.decode(
+            "HtDH3w4IWLH5TV3mgC78GX0f2hDCvrVtRM1zUHUGbtuLYwOeo7dQ7GQiZTcCPW6yzSEJ4hKv11rmqL9Awj4YyQ==",
+        );
+        let key = UnboundKey::new(&AES_256_GCM, &plaintext.unwrap()[32..]).unwrap();
+        let (nonce, sealed) = sealed.split_at(12);
+        let mut sealed = sealed.to_vec();
+        let nonce = Nonce::try_assume_unique_for_key(nonce).unwrap();
+        LessSafeKey::new(key).open_in_place(nonce, Aad::empty(), &mut sealed).unwrap().to_vec()
+    };
+    match message.header.payload_type {
+        Some(PayloadType::Output) => message.payload = open(&message.payload).into(),
+        Some(PayloadType::EncChallengeResponse) => {
+            let sealed = EncryptionChallenge::decode(&message.payload).unwrap().challenge;
+            message.payload = EncryptionChallenge { challenge: open(&sealed) }.encode().into();
+        }
+        _ => {}
+    }
+    message
 }
 
 /// Puts our client in the place of the plugin.
@@ -245,8 +301,12 @@ impl Replay {
     /// Has the application say what the other program's application said. The handshake is the channel's own matter.
     fn say(&mut self, message: &Message) {
         let kind = message.header.payload_type.unwrap();
-        let own =
-            [PayloadType::HandshakeRequest, PayloadType::HandshakeResponse, PayloadType::HandshakeComplete];
+        let own = [
+            PayloadType::HandshakeRequest,
+            PayloadType::HandshakeResponse,
+            PayloadType::EncChallengeResponse,
+            PayloadType::HandshakeComplete,
+        ];
         if !message.header.message_type.is_stream() || own.contains(&kind) {
             return;
         }
@@ -298,6 +358,14 @@ impl Replay {
                 Event::Ready(ready) => self.kind = Some(ready.kind),
                 Event::Payload { kind, payload } => self.payloads.push((kind, payload.to_vec())),
                 Event::Closed(reason) => self.closed = Some(reason),
+                Event::KeyRequired(request) => {
+                    let key = captured_key();
+                    assert_eq!(
+                        request.key_id,
+                        "arn:aws:kms:us-east-1:123456789012:key/00000000-1111-2222-3333-444444444444"
+                    );
+                    self.channel.install_key(self.now, Ok(key));
+                }
                 Event::Resumed | Event::Redial { .. } => panic!("{event:?}"),
             }
         }
@@ -351,8 +419,12 @@ fn agent_config(capture: &str, kind: SessionKind) -> Config {
             SessionKind::InteractiveCommands => "InteractiveCommands",
             _ => "Standard_Stream",
         };
-        let offer =
-            Offer { session_type: session_type.into(), properties: None, handshake: Handshake::Skipped };
+        let offer = Offer {
+            session_type: session_type.into(),
+            properties: None,
+            handshake: Handshake::Skipped,
+            kms: None,
+        };
         return Config::agent(&node, offer);
     };
     let HandshakeRequest { agent_version, actions } = HandshakeRequest::decode(&request.payload).unwrap();
@@ -363,6 +435,7 @@ fn agent_config(capture: &str, kind: SessionKind) -> Config {
         session_type: session_type.clone(),
         properties: properties.clone(),
         handshake: Handshake::Required,
+        kms: None,
     };
     Config { version: agent_version, ..Config::agent(&node, offer) }
 }
@@ -372,12 +445,6 @@ struct Frame<'a> {
     dir: &'a str,
     wire: Bytes,
     text: Option<String>,
-}
-
-impl Frame<'_> {
-    fn to(&self) -> &str {
-        self.dir.split("->").nth(1).unwrap()
-    }
 }
 
 fn frames(capture: &str) -> impl Iterator<Item = Frame<'_>> {

@@ -196,7 +196,7 @@ fn channel_config(start: &SessionStart, config: &Config) -> ssm_channel::Config 
         SessionType::Port | SessionType::NonInteractiveCommands => Handshake::Required,
         SessionType::StandardStream | SessionType::InteractiveCommands => Handshake::Skipped,
     };
-    let offer = Offer { session_type: session_type.name().to_owned(), properties, handshake };
+    let offer = Offer { session_type: session_type.name().to_owned(), properties, handshake, kms: None };
     let mut channel = ssm_channel::Config::agent(&start.target, offer);
     channel.version = config.agent_version.clone();
     match config.profile {

@@ -53,11 +53,13 @@ fn a_client_answers_every_action_in_order() {
     let dance = r#"{"ActionType":"Dance","ActionParameters":{}}"#;
     let actions = [&session_type("Standard_Stream", "null"), kms, dance].join(",");
     client.stream(0, PayloadType::HandshakeRequest, &request(&actions)).unwrap();
+    assert_eq!(client.acknowledged(), [0]);
+    client.channel.install_key(client.now, Err("no such key".into()));
     let sent = client.messages();
-    assert_eq!((acknowledged(&sent), numbers(&sent)), (vec![0], vec![0]));
-    let response = HandshakeResponse::decode(&sent[1].payload).unwrap();
+    assert_eq!(numbers(&sent), [0]);
+    let response = HandshakeResponse::decode(&sent[0].payload).unwrap();
     let statuses: Vec<_> = response.processed.iter().map(|action| action.action_status).collect();
-    assert_eq!(statuses, [ActionStatus::Success, ActionStatus::Unsupported, ActionStatus::Unsupported]);
+    assert_eq!(statuses, [ActionStatus::Success, ActionStatus::Failed, ActionStatus::Unsupported]);
     assert_eq!(response.processed[2].error, "Unsupported action Dance");
     assert!(response.processed[2].action_result.is_none());
     assert_eq!(response.errors.len(), 2);
@@ -65,19 +67,24 @@ fn a_client_answers_every_action_in_order() {
 
 /// The agent ends the session after such an answer.
 #[test]
-fn a_session_that_asks_for_encryption_ends_cleanly() {
+fn a_session_without_a_data_key_ends_cleanly() {
     let mut client = Solo::client(Config::client());
     let kms = r#"{"ActionType":"KMSEncryption","ActionParameters":{"KMSKeyId":"key"}}"#;
     let actions = [&session_type("Standard_Stream", "null"), kms].join(",");
     client.stream(0, PayloadType::HandshakeRequest, &request(&actions)).unwrap();
+    client.channel.install_key(client.now, Err("no such key".into()));
     assert!(!client.channel.can_send());
     let header = ssm_proto::Header::service(MessageType::ChannelClosed, Default::default(), 1);
     client.channel.handle_binary(client.now, crate::solo::frame(header, b"{}")).unwrap();
     let events = client.events();
-    assert!(matches!(
-        events[..],
-        [Event::Closed(CloseReason::HandshakeFailed(HandshakeError::EncryptionUnsupported))]
-    ));
+    let [
+        Event::KeyRequired(_),
+        Event::Closed(CloseReason::HandshakeFailed(HandshakeError::NoDataKey(reason))),
+    ] = &events[..]
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!(reason, "no such key");
 }
 
 #[test]

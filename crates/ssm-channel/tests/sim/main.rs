@@ -6,6 +6,7 @@
 //! are.
 
 mod close;
+mod encryption;
 mod flow;
 mod handshake;
 mod hostile;

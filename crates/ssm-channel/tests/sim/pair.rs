@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ssm_channel::{
-    Channel, CloseReason, Config, Event, Handshake, Offer, Ready, Role, SendError, Stats, Transmit,
+    Channel, CloseReason, Config, DATA_KEY_LEN, DataKey, Event, Handshake, KeyRequest, KmsOffer, Offer,
+    Ready, Role, SendError, Stats, Transmit,
 };
 use ssm_proto::{
     Header, Message, MessageBuf, MessageId, MessageType, PayloadType, RawValue, Strictness, Token,
@@ -34,6 +35,10 @@ pub(crate) struct Peer {
     pub(crate) redials: Vec<(Instant, u32)>,
     pub(crate) resumed: u32,
     pub(crate) closed: Option<(Instant, CloseReason)>,
+    /// What it asked KMS for.
+    pub(crate) keys: Vec<KeyRequest>,
+    /// What KMS answers.
+    pub(crate) kms: Result<DataKey, String>,
     /// What it put on the wire, if the pair records.
     pub(crate) sent: Vec<(Instant, Message)>,
     pub(crate) opens: Vec<String>,
@@ -337,6 +342,15 @@ impl Pair {
                 peer.online = false;
                 peer.dials_until = Some(now + DIAL);
             }
+            Event::KeyRequired(request) => {
+                let key = match role {
+                    Role::Client => peer.kms.clone(),
+                    Role::Agent if request.ciphertext == SEALED_KEY => peer.kms.clone(),
+                    Role::Agent => Err("InvalidCiphertextException".into()),
+                };
+                peer.keys.push(request);
+                peer.channel.install_key(now, key);
+            }
             Event::Closed(reason) => peer.closed = Some((now, reason)),
         }
     }
@@ -430,6 +444,8 @@ impl Peer {
             redials: Vec::new(),
             resumed: 0,
             closed: None,
+            keys: Vec::new(),
+            kms: Ok(data_key(7)),
             sent: Vec::new(),
             opens: Vec::new(),
             pings: Vec::new(),
@@ -484,7 +500,25 @@ pub(crate) fn other(role: Role) -> Role {
 
 /// A shell.
 pub(crate) fn shell(handshake: Handshake) -> Offer {
-    Offer { session_type: "Standard_Stream".into(), properties: None, handshake }
+    Offer { session_type: "Standard_Stream".into(), properties: None, handshake, kms: None }
+}
+
+/// A shell that is encrypted.
+pub(crate) fn encrypted() -> Offer {
+    let kms = KmsOffer {
+        key_id: "alias/sessions".into(),
+        challenge: Some("G/wm8ke9lkLkA8D4mXKO2w==".into()),
+        require_challenge: true,
+    };
+    Offer { kms: Some(kms), ..shell(Handshake::Required) }
+}
+
+/// How KMS has encrypted the data key of every session.
+pub(crate) const SEALED_KEY: &[u8] = b"sealed";
+
+/// A data key of its own for each number.
+pub(crate) fn data_key(number: u8) -> DataKey {
+    DataKey::new(&[number; DATA_KEY_LEN], SEALED_KEY.to_vec()).expect("it is long enough")
 }
 
 /// A port session for the multiplexer.
@@ -494,5 +528,6 @@ pub(crate) fn port() -> Offer {
         session_type: "Port".into(),
         properties: Some(RawValue::from_string(properties).expect("it is JSON")),
         handshake: Handshake::Required,
+        kms: None,
     }
 }

@@ -9,7 +9,7 @@ use ssm_channel::{CloseReason, Config, Handshake, Input, Offer, Pacing, Role};
 use ssm_proto::{MessageType, PayloadType, Strictness};
 
 use crate::link::Conditions;
-use crate::pair::{Pair, port, shell};
+use crate::pair::{Pair, encrypted, port, shell};
 
 /// A session, what its applications send, and what happens to it.
 pub(crate) struct Story {
@@ -340,7 +340,7 @@ impl Dice {
 
     fn offer(&mut self) -> Offer {
         let command = Offer { session_type: "NonInteractiveCommands".into(), ..shell(Handshake::Required) };
-        self.one_of(&[shell(Handshake::Required), shell(Handshake::Skipped), port(), command])
+        self.one_of(&[shell(Handshake::Required), shell(Handshake::Skipped), port(), command, encrypted()])
     }
 
     fn work(&mut self, kinds: &[PayloadType], payload_len: usize) -> VecDeque<(PayloadType, Vec<u8>)> {
