@@ -95,8 +95,10 @@ pub struct Channel {
     connected_at: Option<Instant>,
     /// When the peer was first lost, until it is heard again. What the time to reconnect counts from.
     outage_since: Option<Instant>,
-    /// The session as far as it is known.
+    /// How the session started.
     ready: Option<Ready>,
+    /// What the handshake has agreed on so far.
+    agreed: Option<Ready>,
     handshake_error: Option<HandshakeError>,
     handshake_started: Option<Instant>,
     exit_code: Option<i32>,
@@ -227,6 +229,7 @@ impl Channel {
             connected_at: None,
             outage_since: None,
             ready: None,
+            agreed: None,
             handshake_error: None,
             handshake_started: None,
             exit_code: None,
@@ -747,7 +750,7 @@ impl Channel {
     fn answer_request(&mut self, now: Instant, request: &HandshakeRequest, key: Key<'_>) {
         let answer = handshake::answer(&self.config, request, key);
         self.handshake_error = answer.error;
-        self.ready = answer.kind.map(|kind| Ready {
+        self.agreed = answer.kind.map(|kind| Ready {
             kind,
             port: answer.port,
             peer_version: request.agent_version.clone(),
@@ -781,7 +784,7 @@ impl Channel {
             self.close(CloseReason::HandshakeFailed(error));
             return Ok(());
         }
-        let Some(mut ready) = self.ready.take() else {
+        let Some(mut ready) = self.agreed.take() else {
             return Err(self.misbehaved(BodyError::Missing("SessionType")));
         };
         ready.customer_message = complete.customer_message;

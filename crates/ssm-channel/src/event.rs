@@ -42,6 +42,7 @@ pub enum Event {
         attempt: u32,
     },
     /// The session is to be encrypted: get the data key and give it to [`Channel::install_key`](crate::Channel::install_key).
+    /// A `Session` of `ssm-session` does that itself, and does not show this event.
     KeyRequired(KeyRequest),
     /// The session is over. The last event.
     Closed(CloseReason),

@@ -6,7 +6,8 @@ use std::time::Duration;
 #[cfg(feature = "aws")]
 use ssm_session::AwsControl;
 use ssm_session::{
-    Attached, ControlError, ControlPlane, Endpoint, Identity, Resumed, Route, SessionId, StartSession,
+    Attached, ControlError, ControlPlane, DataKey, DataKeyRequest, Endpoint, Identity, Resumed, Route,
+    SessionId, StartSession,
 };
 
 /// How long credentials are looked for that are not needed: without any, the SDK asks the metadata service of a machine that may
@@ -61,6 +62,14 @@ impl ControlPlane for Control {
                 tokio::time::timeout(OPTIONAL_IDENTITY, aws.identity()).await.unwrap_or(Ok(None))
             }
             Self::Attached => Attached.identity().await,
+        }
+    }
+
+    async fn data_key(&self, request: &DataKeyRequest) -> Result<DataKey, ControlError> {
+        match self {
+            #[cfg(feature = "aws")]
+            Self::Aws(aws) | Self::Handed(aws) => aws.data_key(request).await,
+            Self::Attached => Attached.data_key(request).await,
         }
     }
 

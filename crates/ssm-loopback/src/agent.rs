@@ -3,19 +3,25 @@
 //! A turn takes in frames, lets the plugin move bytes, and flushes once. What the agent does with a message is decided by
 //! [`Channel`](ssm_channel::Channel) in the agent's role; what the bytes mean, by the plugin.
 
-use std::future::{Future as _, poll_fn};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use ssm_channel::{AgentState, CloseReason, Event, Handshake, HandshakeError, Offer};
-use ssm_proto::{RawValue, Strictness};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use ssm_channel::{
+    AgentState, CloseReason, DataKey, Event, Handshake, HandshakeError, KeyRequest, KmsOffer, Offer,
+};
+use ssm_proto::{RawValue, Secret, Strictness};
 use tokio::time::{Sleep, sleep_until};
 
 use crate::config::{Config, Profile};
 use crate::document::SessionType;
+use crate::kms::{KmsAnswer, KmsChallenge};
 use crate::plugin::{Announcement, Finish, Plugin};
+use crate::random;
 use crate::service::{AgentEndpoint, SessionStart};
 use crate::wire::{Received, Wire};
 
@@ -36,6 +42,7 @@ pub(crate) async fn run(start: SessionStart, endpoint: AgentEndpoint, config: Ar
         start,
         config,
         stage: Stage::Starting,
+        key: None,
         timer: Box::pin(sleep_until(tokio::time::Instant::now())),
     };
     let output = poll_fn(|cx| agent.poll(cx)).await;
@@ -51,6 +58,8 @@ struct Agent {
     config: Arc<Config>,
     wire: Wire,
     stage: Stage,
+    /// The session's data key, on its way from a KMS elsewhere.
+    key: Option<KmsAnswer>,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -79,6 +88,13 @@ impl Agent {
         }
         // What was begun in this turn is polled in it too; a new socket is read in the next.
         again |= self.wire.poll_dial(cx).is_ready();
+        if let Some(key) = &mut self.key
+            && let Poll::Ready(key) = key.as_mut().poll(cx)
+        {
+            self.key = None;
+            self.wire.install_key(data_key(key));
+            again = true;
+        }
         if let Stage::Running(plugin) = &mut self.stage {
             let full = !plugin.has_room();
             if let Poll::Ready(finish) = plugin.poll(cx, &mut self.wire) {
@@ -130,6 +146,7 @@ impl Agent {
                 }
             }
             Event::Resumed => {}
+            Event::KeyRequired(request) => self.decrypt(request),
             Event::Redial { .. } => {
                 if self.wire.dial().is_gone() {
                     return Poll::Ready(String::new());
@@ -138,6 +155,21 @@ impl Agent {
             Event::Closed(reason) => return Poll::Ready(closing_text(&reason)),
         }
         Poll::Pending
+    }
+
+    /// As the node it is: the target in the context is its own id (agent `blockcipher.go`).
+    fn decrypt(&mut self, request: KeyRequest) {
+        let SessionStart { session_id, target, .. } = &self.start;
+        match self.config.kms.as_ref().and_then(|kms| kms.authority.as_ref()) {
+            Some(authority) => {
+                let context = request.context(session_id, target);
+                self.key = Some(authority.decrypt(request.key_id, request.ciphertext, context));
+            }
+            None => {
+                let key = self.wire.data_keys().decrypt_for_agent(&request, session_id, target);
+                self.wire.install_key(data_key(key));
+            }
+        }
     }
 
     fn drain(&mut self, finish: Finish) {
@@ -187,16 +219,26 @@ impl Agent {
     }
 }
 
+fn data_key(decrypted: Result<Secret<Vec<u8>>, String>) -> Result<DataKey, String> {
+    DataKey::new(decrypted?.expose(), Vec::new()).map_err(|error| error.to_string())
+}
+
 fn channel_config(start: &SessionStart, config: &Config) -> ssm_channel::Config {
     let session_type = start.session_type;
     let port = session_type == SessionType::Port;
     // The three other types send no properties (agent plugins' GetPluginParameters).
     let properties = port.then(|| RawValue::from_string(start.properties.to_string()).ok()).flatten();
+    let kms = config.kms.as_ref().filter(|_| !port).map(|kms| KmsOffer {
+        key_id: kms.key_id.clone(),
+        challenge: (kms.challenge != KmsChallenge::Absent)
+            .then(|| BASE64_STANDARD.encode(random::bytes::<16>())),
+        require_challenge: kms.challenge == KmsChallenge::Required,
+    });
     let handshake = match session_type {
-        SessionType::Port | SessionType::NonInteractiveCommands => Handshake::Required,
-        SessionType::StandardStream | SessionType::InteractiveCommands => Handshake::Skipped,
+        SessionType::StandardStream | SessionType::InteractiveCommands if kms.is_none() => Handshake::Skipped,
+        _ => Handshake::Required,
     };
-    let offer = Offer { session_type: session_type.name().to_owned(), properties, handshake, kms: None };
+    let offer = Offer { session_type: session_type.name().to_owned(), properties, handshake, kms };
     let mut channel = ssm_channel::Config::agent(&start.target, offer);
     channel.version = config.agent_version.clone();
     match config.profile {

@@ -7,6 +7,7 @@ use ssm_proto::Layout;
 
 use crate::clusters::{self, Cluster};
 use crate::document::Document;
+use crate::kms::Kms;
 
 /// How a [`Loopback`](crate::Loopback) behaves. Every field has a default; change those you need.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub struct Config {
     pub profile: Profile,
     /// Largest payload of a message from an agent of [`Profile::Fast`], in bytes; AWS's sends 1,024. Default 32 KiB.
     pub payload_len: usize,
+    /// Encryption of shells and commands with a KMS key. Default none.
+    pub kms: Option<Kms>,
     /// The version the agent reports, which clients choose features by. Default `3.3.987.0`.
     pub agent_version: String,
     /// The shell of shell sessions and commands. Default: `bash` where there is one, else `sh`.
@@ -64,6 +67,7 @@ impl Default for Config {
             documents: Vec::new(),
             profile: Profile::default(),
             payload_len: 32 * 1024,
+            kms: None,
             agent_version: "3.3.987.0".to_owned(),
             shell: None,
             upgrade: Upgrade::default(),

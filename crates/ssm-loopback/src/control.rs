@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use aws_credential_types::Credentials;
 use ssm_session::{
-    ControlError, ControlErrorKind, ControlPlane, Endpoint, Identity, Resumed, SessionId, StartSession,
+    ControlError, ControlErrorKind, ControlPlane, DataKey, DataKeyRequest, Endpoint, Identity, Resumed,
+    SessionId, StartSession,
 };
 
 use crate::service::{ChannelAnswer, Service, SessionRequest, StartError, UnknownSession};
@@ -37,6 +38,18 @@ impl ControlPlane for DirectControl {
 
     async fn terminate(&self, id: &SessionId) -> Result<(), ControlError> {
         self.0.terminate_session(id.as_str()).await.map_err(unknown_session)
+    }
+
+    async fn data_key(&self, request: &DataKeyRequest) -> Result<DataKey, ControlError> {
+        let own = self.0.config.kms.as_ref().is_some_and(|kms| kms.key_id == request.key_id);
+        if !own {
+            let message = format!("Key '{}' does not exist", request.key_id);
+            return Err(ControlError::new(ControlErrorKind::Invalid, message));
+        }
+        let context = request.context.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let (plaintext, ciphertext) = self.0.data_keys.generate(context.collect());
+        DataKey::new(plaintext.expose(), ciphertext)
+            .map_err(|error| ControlError::new(ControlErrorKind::Service, error.to_string()))
     }
 
     async fn identity(&self) -> Result<Option<Identity>, ControlError> {

@@ -54,6 +54,7 @@ mod document_api;
 mod ecs;
 pub mod fault;
 mod gateway;
+mod kms;
 mod plugin;
 mod query;
 mod random;
@@ -80,6 +81,7 @@ pub use crate::clusters::{Cluster, Container, Task};
 pub use crate::config::{Cells, Config, Profile, Upgrade};
 pub use crate::document::{Document, SessionType};
 pub use crate::fault::{Direction, RuleGuard, Verdict};
+pub use crate::kms::{Kms, KmsAnswer, KmsAuthority, KmsChallenge};
 
 use crate::control::DirectControl;
 use crate::service::Service;

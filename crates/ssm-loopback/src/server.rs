@@ -22,7 +22,7 @@ use crate::api::{self, ApiError};
 use crate::config::{Cells, Upgrade};
 use crate::service::Service;
 use crate::sigv4::{SignatureError, SignedRequest, query_pairs};
-use crate::{ecs, gateway, query, random};
+use crate::{ecs, gateway, kms, query, random};
 
 /// Largest API request. The biggest parameter AWS allows is 64 KiB.
 const BODY_LIMIT: usize = 256 * 1024;
@@ -113,8 +113,16 @@ async fn call(service: &Arc<Service>, request: Request<Incoming>) -> Result<Answ
     }
     let target = head.headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let name = if target.starts_with(ecs::PREFIX) { "ecs" } else { "ssm" };
-    service.verifier(name).verify(&signed)?;
-    let answer = api::call(service, target, &body).await?;
+    let answer = match target.strip_prefix(kms::TARGET) {
+        Some(operation) => {
+            service.verifier("kms").verify(&signed)?;
+            kms::call(service.config.kms.as_ref(), &service.data_keys, operation, &body)?
+        }
+        None => {
+            service.verifier(name).verify(&signed)?;
+            api::call(service, target, &body).await?
+        }
+    };
     Ok(json_response(StatusCode::OK, &answer))
 }
 

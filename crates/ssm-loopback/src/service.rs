@@ -19,6 +19,7 @@ use crate::config::{Cells, Config};
 use crate::document::{self, Document, ParameterError, SessionType};
 use crate::fault::Rules;
 use crate::gateway::Command;
+use crate::kms::KeyStore;
 use crate::random;
 use crate::relay::Relay;
 use crate::session_store::{NewSession, Role, SessionStore};
@@ -34,6 +35,7 @@ pub(crate) struct Service {
     pub(crate) keys: KeyPair,
     pub(crate) rules: Arc<Rules>,
     pub(crate) tasks: Tasks,
+    pub(crate) data_keys: KeyStore,
     documents: BTreeMap<String, Document>,
     addr: SocketAddr,
     store: Mutex<SessionStore>,
@@ -119,6 +121,7 @@ impl Service {
             keys: KeyPair::random(),
             rules: Arc::default(),
             tasks: Tasks::new(),
+            data_keys: KeyStore::default(),
             addr,
             store: Mutex::default(),
             config: Arc::new(config),
@@ -282,6 +285,11 @@ impl Service {
 }
 
 impl AgentEndpoint {
+    /// The loopback's own KMS, which the agent's role may use.
+    pub(crate) fn data_keys(&self) -> &KeyStore {
+        &self.service.data_keys
+    }
+
     /// A way to open the agent's data channel, or None when the session is over.
     pub(crate) fn open(&self) -> Option<AgentChannel> {
         let service = &self.service;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
-use ssm_channel::{AgentState, Channel, Config, Event, Input, Role, SendError, Transmit};
+use ssm_channel::{AgentState, Channel, Config, DataKey, Event, Input, Role, SendError, Transmit};
 use ssm_proto::{MessageBuf, PayloadType, Token};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -19,6 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::gateway::{Socket, farewell, socket_config};
+use crate::kms::KeyStore;
 use crate::random;
 use crate::service::{AgentChannel, AgentEndpoint};
 
@@ -87,6 +88,16 @@ impl Wire {
         if self.channel.poll_timeout().is_some_and(|due| due <= self.now) {
             self.channel.handle_timeout(self.now);
         }
+    }
+
+    /// The agent's data key, or why there is none.
+    pub(crate) fn install_key(&mut self, key: Result<DataKey, String>) {
+        self.channel.install_key(self.now, key);
+    }
+
+    /// What decrypts data keys here.
+    pub(crate) fn data_keys(&self) -> &KeyStore {
+        self.endpoint.data_keys()
     }
 
     /// Begins to connect, with a new token. The session is gone when there is none to be had.

@@ -308,6 +308,8 @@ impl<C: ControlPlane> Lane<C> {
                 };
                 self.shared.notify(Notice::Redial { attempt, cause, delay });
             }
+            // Port sessions are not encrypted.
+            Event::KeyRequired(_) => {}
             Event::Closed(reason) => {
                 match &mut self.carrier {
                     Carrier::Unknown => {}

@@ -8,11 +8,13 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use ssm_channel::{DATA_KEY_LEN, DataKey};
 use ssm_proto::Token;
+use zeroize::Zeroizing;
 
 use crate::access_key::AccessKey;
 use crate::api_client;
-use crate::control::{ControlError, ControlErrorKind, ControlPlane, Resumed, SessionId};
+use crate::control::{ControlError, ControlErrorKind, ControlPlane, DataKeyRequest, Resumed, SessionId};
 use crate::credentials::code::CodePrompt;
 use crate::credentials::{Chain, causes, find};
 use crate::dial::DialError;
@@ -175,6 +177,27 @@ impl ControlPlane for AwsControl {
         Ok(Some(Identity::new(self.credentials.fetch().await?, self.region.clone())))
     }
 
+    async fn data_key(&self, request: &DataKeyRequest) -> Result<DataKey, ControlError> {
+        let call = aws_sdk_kms::Client::new(&self.config)
+            .generate_data_key()
+            .key_id(&request.key_id)
+            .number_of_bytes(DATA_KEY_LEN as i32)
+            .set_encryption_context(Some(
+                request.context.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+            ));
+        let answer = match call.send().await {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.failed("kms:GenerateDataKey", &request.key_id, error).await),
+        };
+        let (Some(plaintext), Some(ciphertext)) = (answer.plaintext, answer.ciphertext_blob) else {
+            let message = "GenerateDataKey answered without a key";
+            return Err(ControlError::new(ControlErrorKind::Service, message));
+        };
+        let plaintext = Zeroizing::new(plaintext.into_inner());
+        DataKey::new(&plaintext, ciphertext.into_inner())
+            .map_err(|error| ControlError::new(ControlErrorKind::Service, error.to_string()))
+    }
+
     fn route(&self) -> Route {
         self.route.clone()
     }
@@ -273,6 +296,13 @@ where
             | "MissingAuthenticationTokenException"
             | "IncompleteSignature",
         ) => (ControlErrorKind::Credentials, format!("the AWS credentials are not accepted: {text}")),
+        (
+            _,
+            "NotFoundException"
+            | "DisabledException"
+            | "KMSInvalidStateException"
+            | "InvalidKeyUsageException",
+        ) => (ControlErrorKind::Invalid, format!("the KMS key {resource} cannot be used: {text}")),
         (_, "ThrottlingException" | "Throttling" | "TooManyRequestsException") => {
             (ControlErrorKind::Throttled, format!("{action} is throttled: {text}"))
         }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use ssm_channel::DataKey;
+
 use crate::document::StartSession;
 use crate::endpoint::Endpoint;
 use crate::route::Route;
@@ -24,6 +26,18 @@ pub trait ControlPlane: Send + Sync + 'static {
 
     /// Who signs the WebSocket upgrade; `None` for an unsigned one.
     fn identity(&self) -> impl Future<Output = Result<Option<Identity>, ControlError>> + Send;
+
+    /// KMS `GenerateDataKey`: the key of an encrypted session. Those without KMS have none to give.
+    fn data_key(
+        &self,
+        request: &DataKeyRequest,
+    ) -> impl Future<Output = Result<DataKey, ControlError>> + Send {
+        let key = request.key_id.clone();
+        async move {
+            let message = format!("there is no account here to ask for one, with the KMS key {key}");
+            Err(ControlError::new(ControlErrorKind::Unsupported, message))
+        }
+    }
 
     /// The way to the data channels of its sessions, unless [`Config::route`](crate::Config::route) says another one.
     fn route(&self) -> Route {
@@ -48,9 +62,22 @@ impl<C: ControlPlane> ControlPlane for Arc<C> {
         (**self).identity().await
     }
 
+    async fn data_key(&self, request: &DataKeyRequest) -> Result<DataKey, ControlError> {
+        (**self).data_key(request).await
+    }
+
     fn route(&self) -> Route {
         (**self).route()
     }
+}
+
+/// A data key that a session wants: 64 bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataKeyRequest {
+    /// The KMS key to make it with: an ARN, an id or an alias.
+    pub key_id: String,
+    /// The encryption context, by name.
+    pub context: Vec<(&'static str, String)>,
 }
 
 /// The control plane of a session that was started elsewhere: it can be neither resumed nor ended by API.

@@ -69,7 +69,9 @@ mod tap;
 pub use access_key::AccessKey;
 #[cfg(feature = "aws")]
 pub use aws::{AwsControl, AwsOptions};
-pub use control::{Attached, ControlError, ControlErrorKind, ControlPlane, Resumed, SessionId};
+pub use control::{
+    Attached, ControlError, ControlErrorKind, ControlPlane, DataKeyRequest, Resumed, SessionId,
+};
 #[cfg(feature = "aws")]
 pub use credentials::code::{CodePrompt, CodeRequest};
 pub use dial::DialError;
@@ -91,8 +93,9 @@ pub use stream_url::{StreamEndpoint, StreamHosts, StreamUrlError};
 pub use tap::{Frame, Tap, Way};
 
 pub use ssm_channel::{
-    AgentAbilities, ChannelError, CloseReason, Config as ChannelConfig, Event, Evidence, HandshakeError,
-    KnownSizes, Pacing, PortMode, Ready, Room, SendError, SessionKind, Stats,
+    AgentAbilities, ChannelError, CloseReason, Config as ChannelConfig, DATA_KEY_LEN, DataKey, DataKeyLength,
+    Encryption, Event, Evidence, HandshakeError, KnownSizes, Pacing, PortMode, Ready, Room, SendError,
+    SessionKind, Stats,
 };
 pub use ssm_proto::body::{ControlFlag, ExitCode, PortProperties, TerminalSize};
 pub use ssm_proto::{MessageBuf, PayloadType, Secret, Token};

@@ -9,12 +9,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
-use ssm_channel::{Channel, CloseReason, Event, Ready, Role, Room, SendError, SessionKind, Stats, Transmit};
+use ssm_channel::{
+    Channel, CloseReason, DataKey, Event, KeyRequest, Ready, Role, Room, SendError, SessionKind, Stats,
+    Transmit,
+};
 use ssm_proto::{MessageBuf, PayloadType, Token};
 use tokio::time::Sleep;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use crate::control::{Attached, ControlPlane, Resumed, SessionId};
+use crate::control::{Attached, ControlError, ControlPlane, DataKeyRequest, Resumed, SessionId};
 use crate::dial::{DialError, Socket, dial};
 use crate::document::StartSession;
 use crate::endpoint::Endpoint;
@@ -42,11 +45,20 @@ pub struct Config {
     pub route: Option<Route>,
     /// Sees every frame. Default none.
     pub tap: Option<Tap>,
+    /// What the session was started on, which is a part of what its key is made for when it is encrypted with KMS.
+    /// [`Session::start`] takes it from the request; for sessions that were started elsewhere it has to be said here.
+    pub target: Option<String>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { channel: ssm_channel::Config::client(), signing: UpgradeSigning::Auto, route: None, tap: None }
+        Self {
+            channel: ssm_channel::Config::client(),
+            signing: UpgradeSigning::Auto,
+            route: None,
+            tap: None,
+            target: None,
+        }
     }
 }
 
@@ -76,6 +88,8 @@ pub struct Session<C> {
     /// Taken from the channel and not handed out yet.
     events: VecDeque<Event>,
     clock_read: Instant,
+    /// The data key of an encrypted session, on its way.
+    key: Option<KeyOnItsWay>,
     #[cfg(feature = "metrics")]
     meter: Meter,
     loss: Option<Loss>,
@@ -104,6 +118,14 @@ struct Dialing(Pin<Box<dyn Future<Output = Dialled> + Send>>);
 impl std::fmt::Debug for Dialing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Dialing")
+    }
+}
+
+struct KeyOnItsWay(Pin<Box<dyn Future<Output = Result<DataKey, ControlError>> + Send>>);
+
+impl std::fmt::Debug for KeyOnItsWay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyOnItsWay")
     }
 }
 
@@ -136,6 +158,7 @@ impl<C: ControlPlane> Session<C> {
         if request.is_port() {
             config.channel.assume_ready = None;
         }
+        config.target.get_or_insert_with(|| request.target.clone());
         let endpoint = control.start(request).await?;
         let id = endpoint.session_id.clone();
         let control = Arc::new(control);
@@ -177,6 +200,7 @@ impl<C: ControlPlane> Session<C> {
             armed: None,
             events: VecDeque::new(),
             clock_read: now,
+            key: None,
             #[cfg(feature = "metrics")]
             meter: Meter::new(),
             loss: None,
@@ -284,6 +308,7 @@ impl<C: ControlPlane> Session<C> {
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(event);
             }
+            self.poll_key(cx);
             ready!(self.poll_link(cx));
             self.take_events();
         }
@@ -381,6 +406,29 @@ impl<C: ControlPlane> Session<C> {
         }
     }
 
+    /// Gives the channel its key as soon as there is one.
+    fn poll_key(&mut self, cx: &mut Context<'_>) {
+        let Some(KeyOnItsWay(key)) = &mut self.key else { return };
+        let Poll::Ready(key) = key.as_mut().poll(cx) else { return };
+        self.key = None;
+        if let Err(error) = &key {
+            tracing::warn!(%error, session = %self.id, "no key to encrypt the session with");
+        }
+        self.channel.install_key(now(), key.map_err(|error| error.to_string()));
+    }
+
+    fn ask_for_key(&mut self, request: KeyRequest) {
+        let Some(target) = &self.config.target else {
+            let reason = "what the session was started on is not known here";
+            return self.channel.install_key(now(), Err(reason.into()));
+        };
+        let context = request.context(self.id.as_str(), target);
+        let request = DataKeyRequest { key_id: request.key_id, context };
+        tracing::debug!(key = request.key_id, session = %self.id, "the session is encrypted");
+        let control = Arc::clone(&self.control);
+        self.key = Some(KeyOnItsWay(Box::pin(async move { control.data_key(&request).await })));
+    }
+
     fn handle_frame(&mut self, frame: Option<Result<Message, tungstenite::Error>>) {
         let now = now();
         if let (Some(tap), Some(Ok(message))) = (&self.config.tap, &frame) {
@@ -433,6 +481,7 @@ impl<C: ControlPlane> Session<C> {
                     self.redial(attempt);
                     self.events.push_back(Event::Redial { attempt });
                 }
+                Event::KeyRequired(request) => self.ask_for_key(request),
                 other => self.events.push_back(other),
             }
         }

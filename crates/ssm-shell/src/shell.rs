@@ -301,6 +301,8 @@ impl<C: ControlPlane> Shell<C> {
                 self.connection = Connection::Up;
                 self.tell(Notice::Resumed, notice);
             }
+            // The session's own matter.
+            Event::KeyRequired(_) => {}
             Event::Closed(reason) => return Err(End::Closed(reason)),
         }
         Ok(())

@@ -143,6 +143,7 @@ impl Client {
                 Event::Resumed => self.resumes += 1,
                 Event::Payload { kind, payload } => self.output.push((kind, payload.to_vec())),
                 Event::Closed(reason) => self.closed = Some(reason),
+                Event::KeyRequired(_) => panic!("no session here is encrypted"),
                 Event::Redial { .. } => {
                     let answer = api.ok("ResumeSession", json!({"SessionId": self.session_id})).await;
                     if answer.get("TokenValue").is_none() {
