@@ -312,6 +312,13 @@ pub(crate) struct LoopbackArgs {
     /// Port on 127.0.0.1; 0 for one that is free
     #[arg(long, default_value_t = 0)]
     pub(crate) port: u16,
+    /// Encrypt shells and commands with this KMS key: an id, ARN or alias
+    #[arg(long, value_name = "KEY")]
+    pub(crate) kms_key: Option<String>,
+    /// KMS that decrypts data keys for the agent, in place of the loopback's own: it has the key, and takes the credentials of the environment
+    #[cfg(feature = "aws")]
+    #[arg(long, value_name = "URL", requires = "kms_key")]
+    pub(crate) kms_endpoint_url: Option<String>,
     #[command(flatten)]
     pub(crate) agent: AgentArgs,
 }

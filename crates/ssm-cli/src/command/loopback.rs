@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+#[cfg(all(feature = "aws", feature = "demo"))]
+mod kms;
+
 use crate::args::LoopbackArgs;
 use crate::error::Error;
 
@@ -10,13 +13,18 @@ use crate::error::Error;
 pub(crate) async fn run(args: &LoopbackArgs) -> Result<ExitCode, Error> {
     use std::io;
 
-    use ssm_loopback::{Config, Loopback};
+    use ssm_loopback::{Config, Kms, KmsChallenge, Loopback};
 
     use crate::error::port_advice;
     use crate::process::Signals;
 
     let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
-    let config = Config { port: args.port, profile: args.agent.profile.into(), ..Config::default() };
+    let kms = args.kms_key.clone().map(|key_id| Kms {
+        key_id,
+        challenge: KmsChallenge::Offered,
+        authority: authority(args),
+    });
+    let config = Config { port: args.port, profile: args.agent.profile.into(), kms, ..Config::default() };
     let loopback = Loopback::start(config).await.map_err(|source| {
         let source = match port_advice(args.port, source.kind()) {
             Some(advice) => io::Error::new(source.kind(), advice),
@@ -29,6 +37,17 @@ pub(crate) async fn run(args: &LoopbackArgs) -> Result<ExitCode, Error> {
     signals.next().await;
     loopback.shutdown().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Who decrypts data keys for the agent.
+#[cfg(all(feature = "aws", feature = "demo"))]
+fn authority(args: &LoopbackArgs) -> Option<std::sync::Arc<dyn ssm_loopback::KmsAuthority>> {
+    Some(std::sync::Arc::new(kms::Elsewhere::new(args.kms_endpoint_url.clone()?)))
+}
+
+#[cfg(all(not(feature = "aws"), feature = "demo"))]
+fn authority(_: &LoopbackArgs) -> Option<std::sync::Arc<dyn ssm_loopback::KmsAuthority>> {
+    None
 }
 
 #[cfg(feature = "demo")]

@@ -78,7 +78,13 @@ async fn start(arguments: Arguments) -> Result<ExitCode, Error> {
         channel.assume_ready = None;
     }
     // The service that started the session is not always Systems Manager, so its hosts are judged without a region.
-    let config = Config { channel, route: Some(route), tap: capture::tap(), ..Config::default() };
+    let config = Config {
+        channel,
+        route: Some(route),
+        tap: capture::tap(),
+        target: arguments.target.clone(),
+        ..Config::default()
+    };
     let opening = Session::open(control, arguments.endpoint, config);
     let session = tokio::select! {
         session = opening => session?,

@@ -11,6 +11,7 @@ mod browser;
 mod crowd;
 mod git;
 mod iperf;
+mod kms;
 mod leftovers;
 mod library;
 mod nginx;

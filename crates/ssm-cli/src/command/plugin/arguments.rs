@@ -33,6 +33,8 @@ pub(super) struct Arguments {
     pub(super) endpoint_url: Option<String>,
     /// Whether the document is one whose sessions always begin with a handshake.
     pub(super) is_port: bool,
+    /// What the session was started on; the form with four arguments of old AWS CLIs does not say it.
+    pub(super) target: Option<String>,
 }
 
 /// Reads the arguments behind the program's name: the session, region, operation, and from the AWS CLI since 1.16.12 also
@@ -59,6 +61,7 @@ pub(super) fn read(words: &[String], variable: impl FnOnce(&str) -> Option<Strin
                     profile: word(3).map(Into::into),
                     endpoint_url: word(5).filter(|url| !is_ecs(url)).map(Into::into),
                     is_port: word(4).is_some_and(is_port),
+                    target: word(4).and_then(target),
                 })),
                 Err(error) => Request::Refuse(format!("the session cannot be read: {error}")),
             }
@@ -74,6 +77,12 @@ fn is_ecs(url: &str) -> bool {
     let host = url.split_once("://").map_or(url, |(_, rest)| rest);
     let host = host.split(['/', ':', '?']).next().unwrap_or_default();
     host.split('.').any(|label| matches!(label, "ecs" | "ecs-fips"))
+}
+
+/// The target of a StartSession request.
+fn target(request: &str) -> Option<String> {
+    let request: Value = serde_json::from_str(request).ok()?;
+    Some(request.get("Target")?.as_str()?.to_owned())
 }
 
 /// Whether a StartSession request asks for a port document. One that cannot be read asks for nothing in particular.

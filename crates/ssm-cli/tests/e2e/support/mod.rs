@@ -57,6 +57,13 @@ impl Loopback {
         })
     }
 
+    /// One whose process sees these variables.
+    pub(crate) fn with_variables(args: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::launch(args, |command, _| {
+            command.envs(variables.iter().copied());
+        })
+    }
+
     fn launch(args: &[&str], change: impl FnOnce(&mut Command, &Path)) -> Self {
         let home = TempDir::new().unwrap();
         // A shell that is hung up would write its history when the folder is gone already.

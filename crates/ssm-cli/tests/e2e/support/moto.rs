@@ -28,6 +28,10 @@ impl Moto {
         Self { endpoint, home, _process: process }
     }
 
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
     pub(crate) fn command(&self, program: impl AsRef<std::path::Path>) -> Command {
         let mut command = clean(program, self.home.path());
         command.env("AWS_ENDPOINT_URL", &self.endpoint).env("AWS_REGION", "eu-west-1");
