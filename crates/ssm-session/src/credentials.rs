@@ -106,9 +106,12 @@ impl Chain {
     /// Does not take the known ones again.
     pub(crate) async fn forget(&self) {
         let mut known = self.known.lock().await;
-        if let Some(credentials) = known.credentials.take() {
-            known.refused = Some(credentials.access_key_id().to_owned());
+        let Some(credentials) = known.credentials.take() else { return };
+        let refused = credentials.access_key_id();
+        if let Some(roles) = self.setup.roles().await {
+            roles.forget(refused);
         }
+        known.refused = Some(refused.to_owned());
     }
 }
 
@@ -154,6 +157,10 @@ impl Setup {
             None => self.ask_sdk().await,
         };
         found.map_err(|error| in_words(profile, &error))
+    }
+
+    async fn roles(&self) -> Option<Roles> {
+        Roles::of(&profiles(self.profile.as_deref()).await?)
     }
 
     async fn ask_sdk(&self) -> Result<Credentials, CredentialsError> {

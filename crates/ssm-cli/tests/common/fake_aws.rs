@@ -8,6 +8,9 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+/// What the token of the metadata service needs; nobody else minds.
+const METADATA_TTL: &str = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds: 21600";
+
 /// What somebody asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
@@ -77,7 +80,7 @@ fn serve(stream: TcpStream, asked: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) -
         asked.lock().unwrap().push(request.clone());
         let (status, body) = answer(&request);
         let head = format!(
-            "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{METADATA_TTL}\r\n\r\n",
             body.len()
         );
         if stream.get_mut().write_all((head + &body).as_bytes()).is_err() {

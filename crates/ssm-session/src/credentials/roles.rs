@@ -114,6 +114,19 @@ impl Roles {
         }
     }
 
+    /// Keeps the credentials with this access key no longer: the service does not take them.
+    pub(crate) fn forget(&self, access_key: &str) {
+        let Some(store) = Store::roles() else { return };
+        for role in self.roles.iter().filter(|role| role.device.is_some()) {
+            let kept: Option<Kept> = store.read(&role.key());
+            if kept.is_some_and(|kept| kept.credentials.access_key_id == access_key)
+                && let Err(error) = store.remove(&role.key())
+            {
+                tracing::info!(%error, "what the service does not take stays");
+            }
+        }
+    }
+
     /// The credentials of the last role, or the error of the first ones.
     pub(crate) async fn assume(
         &self,
