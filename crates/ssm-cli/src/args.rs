@@ -376,7 +376,8 @@ pub(crate) struct ConnectionArgs {
     pub(crate) dual_stack: Option<bool>,
     /// Proxy for the APIs and for data channels: http://HOST:PORT, https://, socks5:// or socks5h://; or off
     #[arg(long, value_name = "URL")]
-    pub(crate) proxy: Option<ProxyArg>,
+    // Read later: what is said of arguments that cannot be read shows them, and this one may hold a password.
+    pub(crate) proxy: Option<String>,
     /// What is reached without the proxy: domains, addresses, networks, with commas between them
     #[arg(long, value_name = "HOSTS")]
     pub(crate) no_proxy: Option<String>,

@@ -166,7 +166,7 @@ impl Flags<'_> {
             (Setting::DualStack, ..) => {
                 self.connection.dual_stack.get_or_insert_with(|| value.parse());
             }
-            (Setting::Proxy, ..) => drop(self.connection.proxy.get_or_insert_with(|| value.parse())),
+            (Setting::Proxy, ..) => drop(self.connection.proxy.get_or_insert_with(text)),
             (Setting::NoProxy, ..) => drop(self.connection.no_proxy.get_or_insert_with(text)),
             (Setting::CaBundle, ..) => {
                 self.connection.ca_bundle.get_or_insert_with(|| at_home(&value.text));

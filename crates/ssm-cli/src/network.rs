@@ -21,8 +21,9 @@ pub(crate) fn network(connection: &ConnectionArgs) -> Result<Network, Error> {
     }
     if let Some(proxy) = &connection.proxy {
         (options.https_proxy, options.http_proxy) = (None, None);
+        let proxy = proxy.parse().map_err(|error| Error::Usage(format!("--proxy: {error}")))?;
         options.all_proxy = match proxy {
-            ProxyArg::Url(url) => Some(Secret::new(url.clone())),
+            ProxyArg::Url(url) => Some(Secret::new(url)),
             ProxyArg::Off => None,
         };
     }

@@ -149,6 +149,77 @@ fn what_is_throttled_is_tried_again() {
 }
 
 #[test]
+fn that_a_call_is_made_again_is_told_when_asked() {
+    let throttled = r#"{"__type":"ThrottlingException","message":"Rate exceeded"}"#;
+    let aws = Aws::start(move |_, _| (400, throttled.into()));
+    let account = Account::new("[default]\naws_access_key_id=AKID\naws_secret_access_key=s\n");
+    let said = account.shell(&aws, &["-v"], &[]);
+    assert!(said.contains("asking again") && said.contains("attempt=2"), "{said}");
+    assert!(said.contains("ssm:StartSession is throttled: Rate exceeded"), "{said}");
+    let quiet = account.shell(&aws, &[], &[]);
+    assert!(!quiet.contains("asking again"), "{quiet}");
+}
+
+#[test]
+fn fips_and_dual_stack_are_for_the_api_and_for_data_channels() {
+    let account = Account::new(
+        "[default]\naws_access_key_id=AKID\naws_secret_access_key=s\n\
+         [profile fips]\naws_access_key_id=AKID\naws_secret_access_key=s\nuse_fips_endpoint=true\n",
+    );
+    let config = account.file("config.toml");
+    fs::write(&config, "[defaults]\nfips = true\n[alias.no]\ntarget = 'i-0123456789abcdef0'\nfips = false\n")
+        .unwrap();
+    let config = config.to_str().unwrap();
+    let hosts = |target: &str, args: &[&str], vars: &[(&str, &str)]| {
+        let answer = r#"{"SessionId":"s-1","TokenValue":"t","StreamUrl":"wss://ssmmessages.eu-west-1.amazonaws.com/v1/data-channel/s-1"}"#;
+        let aws = Aws::start(move |_, request| match request.contains("AmazonSSM.StartSession") {
+            true => (200, answer.into()),
+            // The data channel is refused for good.
+            false => (403, "{}".into()),
+        });
+        let mut command = account.ssm(&aws, &[&["shell", target], args].concat());
+        let mut shell = common::Program::start(command.envs(vars.iter().copied()));
+        shell.wait_for(|_| (!aws.keys("ssmmessages").is_empty()).then_some(()));
+        let requests = aws.requests.lock().unwrap();
+        let mut hosts: Vec<_> = requests.iter().map(|(host, _)| host.clone()).collect();
+        hosts.dedup();
+        hosts.truncate(2);
+        hosts
+    };
+    let plain = ["ssm.eu-west-1.amazonaws.com", "ssmmessages.eu-west-1.amazonaws.com"];
+    let fips = ["ssm-fips.eu-west-1.amazonaws.com", "ssmmessages-fips.eu-west-1.amazonaws.com"];
+    let dual_stack = ["ssm.eu-west-1.api.aws", "ssmmessages.eu-west-1.api.aws"];
+    assert_eq!(hosts(TARGET, &[], &[]), plain);
+    assert_eq!(hosts(TARGET, &["--fips"], &[]), fips);
+    assert_eq!(hosts(TARGET, &[], &[("AWS_USE_FIPS_ENDPOINT", "true")]), fips);
+    assert_eq!(hosts(TARGET, &["--profile", "fips"], &[]), fips);
+    assert_eq!(hosts(TARGET, &["--config", config], &[]), fips);
+    assert_eq!(hosts("no", &["--config", config], &[]), plain);
+    assert_eq!(hosts(TARGET, &["--dual-stack"], &[]), dual_stack);
+    assert_eq!(hosts(TARGET, &[], &[("AWS_USE_DUALSTACK_ENDPOINT", "true")]), dual_stack);
+}
+
+#[test]
+fn a_proxy_and_an_authority_of_a_configuration_are_used() {
+    let aws = Aws::start(denies);
+    let account = Account::new("[default]\naws_access_key_id=AKID\naws_secret_access_key=s\n");
+    let config = account.file("config.toml");
+    let text =
+        format!("[defaults]\nproxy = 'http://{}'\nca-bundle = '{}'\n", aws.address, aws.bundle().display());
+    fs::write(&config, text).unwrap();
+    let config = config.to_str().unwrap();
+    let none = [("HTTPS_PROXY", ""), ("AWS_CA_BUNDLE", "")];
+    assert!(account.shell(&aws, &["--config", config], &none).contains("denied"));
+    // Nobody is at that port, and `off` leads past the proxy to a host that is not there.
+    let said = account.shell(&aws, &["--config", config, "--proxy", "http://127.0.0.1:9"], &none);
+    assert!(said.contains("through the proxy http://127.0.0.1:9"), "{said}");
+    let local = ["--config", config, "--proxy", "off", "--endpoint-url", "http://127.0.0.1:9"];
+    assert!(!account.shell(&aws, &local, &none).contains("proxy"));
+    let said = account.shell(&aws, &["--proxy", "http://me:hush@h"], &none);
+    assert!(said.contains("HTTPS_PROXY") && !said.contains("hush"), "{said}");
+}
+
+#[test]
 fn a_proxy_that_is_not_trusted_and_one_that_is_none_are_named() {
     let aws = Aws::start(denies);
     let account = Account::new("[default]\naws_access_key_id=AKID\naws_secret_access_key=s\n");
@@ -202,7 +273,14 @@ impl Account {
 
     /// What `ssm shell` says before it fails.
     fn shell(&self, aws: &Aws, args: &[&str], vars: &[(&str, &str)]) -> String {
-        let mut command: Command = common::ssm(&[&["shell", TARGET], args].concat());
+        let mut command = self.ssm(aws, &[&["shell", TARGET], args].concat());
+        let outcome = common::Program::start(command.envs(vars.iter().copied())).wait();
+        assert!(!outcome.status.success());
+        outcome.stderr
+    }
+
+    fn ssm(&self, aws: &Aws, args: &[&str]) -> Command {
+        let mut command: Command = common::ssm(args);
         for name in
             ["HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"]
         {
@@ -213,11 +291,8 @@ impl Account {
             .env("AWS_CONFIG_FILE", self.file(".aws/config"))
             .env("AWS_REGION", "eu-west-1")
             .env("HTTPS_PROXY", format!("http://{}", aws.address))
-            .env("AWS_CA_BUNDLE", aws.bundle())
-            .envs(vars.iter().copied());
-        let outcome = common::Program::start(&mut command).wait();
-        assert!(!outcome.status.success());
-        outcome.stderr
+            .env("AWS_CA_BUNDLE", aws.bundle());
+        command
     }
 }
 
@@ -268,8 +343,12 @@ fn tls() -> (Arc<ServerConfig>, String) {
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
-    let names =
-        ["*.eu-west-1.amazonaws.com", "portal.sso.eu-west-1.amazonaws.com", "ssmmessages.evil.example"];
+    let names = [
+        "*.eu-west-1.amazonaws.com",
+        "*.eu-west-1.api.aws",
+        "portal.sso.eu-west-1.amazonaws.com",
+        "ssmmessages.evil.example",
+    ];
     let certificate =
         CertificateParams::new(names.map(str::to_owned)).unwrap().signed_by(&key, &issuer).unwrap();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));

@@ -5,10 +5,13 @@
 
 mod common;
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -70,6 +73,49 @@ fn the_words_of_a_goodbye_are_passed_on() {
     let events = forward.stop();
     let redial = events.iter().find(|event| event["event"] == "redial").unwrap();
     assert!(redial["cause"].as_str().unwrap().contains("1000 Bye"), "{redial}");
+}
+
+#[test]
+fn credentials_are_renewed_before_a_session_is_resumed() {
+    let here = Here::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    // Good for two seconds more than what is taken as good.
+    let until = SystemTime::now() + Duration::from_secs(302);
+    let answer = |secret: &str, until: &str| {
+        let (key, secret) = (here.loopback().access_key(), secret);
+        let keys = format!(r#""AccessKeyId":"{key}","SecretAccessKey":"{secret}","Expiration":"{until}""#);
+        fs::write(file("next"), format!(r#"{{"Version":1,{keys}}}"#)).unwrap();
+        fs::rename(file("next"), file("answer")).unwrap();
+    };
+    let asked = || fs::read_to_string(file("log")).unwrap_or_default().lines().count();
+    let secret = here.loopback().secret_key().expose();
+    answer(secret, &utc(until));
+    let (log, answers) = (file("log").display().to_string(), file("answer").display().to_string());
+    let program = format!("credential_process=sh -c \"echo asked >> {log}; cat {answers}\"");
+    fs::write(file("config"), format!("[profile program]\n{program}\n")).unwrap();
+    let mut command = here.ssm(&["forward", here.loopback().target(), "-L"]);
+    command.arg(format!("0:{}", echo())).args(["--json", "--profile", "program"]);
+    command.env("AWS_CONFIG_FILE", file("config"));
+    let mut forward = Forward::run(&mut command);
+    let mut stream = forward.connect();
+    exchange(&mut stream, b"before");
+    while SystemTime::now() < until - Duration::from_secs(300) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // The next ones are not even taken: others are asked for.
+    answer("not-the-secret", "2999-01-01T00:00:00Z");
+    let before = asked();
+    let (_rule, cut) = cut_once(here.loopback(), Verdict::Cut);
+    cut.store(true, Ordering::SeqCst);
+    stream.write_all(b"across").unwrap();
+    forward.program().wait_for(|_| (asked() > before + 1).then_some(()));
+    answer(secret, "2999-01-01T00:00:00Z");
+    let mut back = [0; 6];
+    stream.read_exact(&mut back).unwrap();
+    assert_eq!(&back, b"across");
+    forward.until_event("resumed");
+    forward.stop();
 }
 
 #[test]
@@ -142,7 +188,11 @@ impl Forward {
     fn start(here: &Here, to: u16, args: &[&str]) -> Self {
         let spec = format!("0:{to}");
         let target = here.loopback().target();
-        let mut program = Program::start(&mut here.ssm(&[&["forward", target, "-L", &spec], args].concat()));
+        Self::run(&mut here.ssm(&[&["forward", target, "-L", &spec], args].concat()))
+    }
+
+    fn run(command: &mut Command) -> Self {
+        let mut program = Program::start(command);
         let port = program.until(port_of);
         Self { program: Some(program), port }
     }
@@ -172,6 +222,13 @@ impl Forward {
         assert_eq!(outcome.status.code(), Some(0), "{}", outcome.stderr);
         outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
+}
+
+/// A time as programs that give credentials write it.
+fn utc(time: SystemTime) -> String {
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let date = Command::new("date").args(["-u", "-d", &format!("@{seconds}"), "+%FT%TZ"]).output().unwrap();
+    String::from_utf8(date.stdout).unwrap().trim().to_owned()
 }
 
 /// A rule that does this to the next message of the client once the flag is set.

@@ -113,7 +113,7 @@ fn flags(args: &ConfigArgs) -> Settings {
         (Setting::SsmmessagesEndpointUrl, connection.ssmmessages_endpoint_url.clone()),
         (Setting::Fips, connection.fips.map(|fips| fips.to_string())),
         (Setting::DualStack, connection.dual_stack.map(|dual_stack| dual_stack.to_string())),
-        (Setting::Proxy, connection.proxy.as_ref().map(ToString::to_string)),
+        (Setting::Proxy, connection.proxy.clone()),
         (Setting::NoProxy, connection.no_proxy.clone()),
         (Setting::CaBundle, connection.ca_bundle.as_ref().map(|path| path.display().to_string())),
         (Setting::Lanes, args.lanes.map(|lanes| lanes.to_string())),
