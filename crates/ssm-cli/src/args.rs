@@ -10,6 +10,7 @@ mod duration;
 mod endpoint;
 #[cfg(feature = "aws")]
 mod login;
+mod plugin;
 mod shell;
 
 use std::ffi::OsString;
@@ -26,6 +27,7 @@ pub(crate) use self::duration::{DurationArg, LimitArg};
 pub(crate) use self::endpoint::{EndpointArg, ProxyArg, Service};
 #[cfg(feature = "aws")]
 pub(crate) use self::login::{LoginArgs, LogoutArgs};
+pub(crate) use self::plugin::{InstallArgs, PluginArgs, PluginCommand, UninstallArgs};
 pub(crate) use self::shell::{EscapeArg, ShellArgs};
 #[cfg(feature = "metrics")]
 use crate::metrics::MetricsAddr;
@@ -291,17 +293,6 @@ pub(crate) struct ResolveArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
-}
-
-/// Be the session-manager-plugin: what the AWS CLI starts
-///
-/// A copy of or a link to this program under the name session-manager-plugin behaves the same.
-#[derive(Debug, ClapArgs)]
-#[command(disable_help_flag = true)]
-pub(crate) struct PluginArgs {
-    /// As the AWS CLI writes them
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(crate) args: Vec<OsString>,
 }
 
 /// Serve Session Manager on 127.0.0.1, with this machine behind it

@@ -94,6 +94,9 @@ pub(crate) enum Error {
     #[cfg(feature = "aws")]
     #[error("left")]
     Left(Signal),
+    /// Something of the user's is in the way, and was left as it is.
+    #[error("{0}")]
+    InTheWay(String),
     /// Something local.
     #[error("{what}: {source}")]
     Local { what: &'static str, source: io::Error },
@@ -126,9 +129,9 @@ impl Error {
             }
             Self::Command { source, .. } if source.kind() == io::ErrorKind::NotFound => NOT_FOUND,
             Self::Command { .. } => NOT_RUNNABLE,
-            Self::Mismatch(_) | Self::NotStopped(_) => 1,
             #[cfg(feature = "aws")]
             Self::Left(signal) => signal.exit_code(),
+            Self::Mismatch(_) | Self::NotStopped(_) | Self::InTheWay(_) => 1,
             _ => FAILURE,
         })
     }

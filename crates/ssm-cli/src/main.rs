@@ -100,7 +100,7 @@ fn run(args: Args) -> Result<ExitCode, Error> {
             Command::Login(args) => command::login::run(args, &config()?).await,
             #[cfg(feature = "aws")]
             Command::Logout(args) => command::login::forget(&args, &config()?).await,
-            Command::Plugin(args) => plugin::run(args.args).await,
+            Command::Plugin(args) => plugin::command(args).await,
             Command::Completions(args) => Ok(command::completions::run(&args, config_flag.as_deref())),
             Command::Man(args) => command::man::run(&args),
             Command::Loopback(args) => command::loopback::run(&args).await,

@@ -1,7 +1,11 @@
 //! This process: limits, secrecy, signals.
 
+use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
@@ -14,6 +18,34 @@ pub(crate) fn prepare() {
     // Every connection is a file; the soft limit is often 1,024 for the sake of select(2), which nothing here uses.
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+/// The path of this program, by the name it was called by: a link is still there when what it leads to was replaced by an update.
+///
+/// # Errors
+///
+/// When the system does not tell.
+pub(crate) fn own_path() -> io::Result<PathBuf> {
+    let exe = env::current_exe()?;
+    let called = env::args_os().next().unwrap_or_default();
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut candidates = candidates(&called, &path).into_iter();
+    Ok(candidates.find(|candidate| is_same(candidate, &exe)).unwrap_or(exe))
+}
+
+/// Where a shell would look for a program.
+fn candidates(called: &OsStr, path: &OsStr) -> Vec<PathBuf> {
+    if Path::new(called).components().count() > 1 || Path::new(called).is_absolute() {
+        return std::path::absolute(called).into_iter().collect();
+    }
+    let folders = env::split_paths(path).filter(|folder| folder.is_absolute());
+    folders.map(|folder| folder.join(called)).collect()
+}
+
+/// Whether two paths lead to one file.
+pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
+    let file = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    file(one).is_some_and(|one| Some(one) == file(other))
 }
 
 /// A signal that asks a command to end.
@@ -93,6 +125,15 @@ mod tests {
         assert_eq!(Signal::Interrupt.exit_code(), 130);
         assert_eq!(Signal::Terminate.exit_code(), 143);
         assert_eq!(Signal::Hangup.exit_code(), 129);
+    }
+
+    #[test]
+    fn a_program_is_looked_for_as_a_shell_does() {
+        let found = |called: &str| candidates(OsStr::new(called), OsStr::new("/a:b::/c d"));
+        assert_eq!(found("ssm"), [Path::new("/a/ssm"), Path::new("/c d/ssm")]);
+        assert_eq!(found("/x/ssm"), [Path::new("/x/ssm")]);
+        assert!(found("./ssm")[0].is_absolute());
+        assert!(is_same(&own_path().unwrap(), &env::current_exe().unwrap()));
     }
 
     #[test]

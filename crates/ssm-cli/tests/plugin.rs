@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
@@ -96,7 +97,9 @@ fn a_port_is_opened_and_ctrl_c_closes_it() {
     let echo = echo_server();
     let session = loopback.session(|target| StartSession::port(target, echo));
     let id = session_id(&session);
-    let mut program = Program::start(&mut Form::Variable.command(&session, PORT_REQUEST));
+    // As a plugin that is started by a child of another one has it.
+    let mut command = Form::Variable.command(&session, PORT_REQUEST);
+    let mut program = Program::start(command.env("SSM_PLUGIN_RESPONSE_PIPE", "1:0"));
     let port: u16 = program.wait_for(|program| {
         let text = program.stdout();
         let (_, rest) = text.split_once("\nPort ")?;
@@ -152,6 +155,66 @@ fn ssh_gets_its_bytes_between_the_banners() {
     program.write("SSH-2.0-x\r\n");
     let expected = format!("\nStarting session with SessionId: {id}\nSSH-2.0-x\r\n");
     program.wait_for(|program| (program.stdout() == expected).then_some(()));
+}
+
+#[test]
+fn the_end_of_stdin_is_told_to_nobody() {
+    let loopback = Handed::start();
+    let session = loopback.session(|target| StartSession::ssh(target, echo_server()));
+    let id = session_id(&session);
+    let request = r#"{"Target":"i-0123456789abcdef0","DocumentName":"AWS-StartSSHSession"}"#;
+    let mut command = Form::Variable.command(&session, request);
+    let outcome = Program::start(&mut command).wait();
+    assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
+    assert_eq!(outcome.stdout, format!("\nStarting session with SessionId: {id}\n"));
+}
+
+/// A `credential_process` is a child that the SDK starts.
+#[cfg(feature = "aws")]
+#[test]
+fn no_child_inherits_the_session() {
+    let loopback = Handed::start();
+    let folder = TempDir::new().unwrap();
+    let (seen, script) = (folder.path().join("seen"), folder.path().join("script"));
+    fs::write(&script, format!("env >'{}'; exec echo no credentials\n", seen.display())).unwrap();
+    let config = folder.path().join("config");
+    fs::write(&config, format!("[profile asked]\ncredential_process = sh {}\n", script.display())).unwrap();
+    for form in [Form::Variable, Form::Inline] {
+        let session = loopback.session(|target| StartSession::shell(target));
+        let token = serde_json::from_str::<serde_json::Value>(&session).unwrap()["TokenValue"].clone();
+        let mut command = form.command(&session, "{}");
+        command.env("AWS_CONFIG_FILE", &config).env("AWS_PROFILE", "asked").env("HOME", folder.path());
+        let mut program = Program::with_stdin(&mut command, Stdio::piped());
+        program.write("echo $((6*7)); exit\n");
+        let outcome = program.wait();
+        assert!(outcome.stdout.contains("42\r\n"), "{outcome:?}");
+        let environment = fs::read_to_string(&seen).unwrap();
+        assert!(environment.contains("AWS_PROFILE=asked"), "{environment}");
+        assert!(
+            !environment.contains(token.as_str().unwrap()) && !environment.contains(VARIABLE),
+            "{environment}"
+        );
+    }
+}
+
+#[test]
+fn a_session_in_no_variable_is_told_as_by_the_plugin() {
+    let outcome = plugin(&[VARIABLE, "r", "StartSession", "", "{}", "https://h"]).wait();
+    assert_eq!(outcome.stdout, "Cannot perform start session: unexpected end of JSON input\n");
+    assert_eq!(outcome.status.code(), Some(0));
+}
+
+#[test]
+fn a_large_session_is_read_from_the_variable_all_the_same() {
+    for len in [5_000, 50_000, 100_000] {
+        let session = serde_json::json!({
+            "SessionId": "s-1",
+            "StreamUrl": format!("ws://127.0.0.1:{}/{}", closed_port(), "x".repeat(len)),
+            "TokenValue": "t",
+        });
+        let outcome = Program::start(&mut Form::Variable.command(&session.to_string(), "{}")).wait();
+        assert!(outcome.stdout.starts_with("\nStarting session with SessionId: s-1\n"), "{outcome:?}");
+    }
 }
 
 #[test]

@@ -6,6 +6,8 @@
 
 mod arguments;
 mod banner;
+mod handover;
+mod install;
 
 use std::env;
 use std::ffi::OsString;
@@ -13,12 +15,12 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use ssm_portfwd::{Forwarder, ListenAddr};
-use ssm_session::{ChannelConfig, Config, PortMode, Ready, Route, Session, SessionKind};
+use ssm_session::{ChannelConfig, CloseReason, Config, PortMode, Ready, Route, Session, SessionKind};
 use ssm_shell::Io;
 
 use self::arguments::{Arguments, Request};
 use self::banner::Banner;
-use crate::args::ConnectionArgs;
+use crate::args::{ConnectionArgs, PluginArgs, PluginCommand};
 use crate::capture;
 use crate::command::{self, Opened, end, shell};
 use crate::control::Control;
@@ -32,10 +34,21 @@ use crate::stdio::{Input, Output};
 /// Set to `1`, the exit code tells what happened: the remote code, 255 for a failure, 128 and more for a signal.
 const EXIT_CODES_VARIABLE: &str = "SSM_PLUGIN_EXIT_CODES";
 
+/// Runs `ssm plugin`.
+pub(crate) async fn command(args: PluginArgs) -> Result<ExitCode, Error> {
+    match &args.command {
+        None => run(args.args).await,
+        Some(PluginCommand::Install(args)) => install::install(args),
+        Some(PluginCommand::Uninstall(args)) => install::uninstall(args),
+        Some(PluginCommand::Status) => install::status(),
+    }
+}
+
 /// Runs the plugin with the arguments behind its name.
 pub(crate) async fn run(words: Vec<OsString>) -> Result<ExitCode, Error> {
+    handover::leave_variable_behind(&words);
     let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let code = match arguments::read(&words, |name| env::var(name).ok()) {
+    let code = match arguments::read(&words, handover::response) {
         Request::Say(text) => {
             banner::print(&text);
             ExitCode::SUCCESS
@@ -66,7 +79,7 @@ fn failed(reason: &str) -> ExitCode {
 async fn start(arguments: Arguments) -> Result<ExitCode, Error> {
     let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
     let mut route = network::route(&ConnectionArgs::default())?;
-    if let Some(url) = &arguments.endpoint_url {
+    for url in arguments.endpoint_url.iter().chain(&arguments.ecs_url) {
         route.streams = route.streams.trusting(url);
     }
     let control = control(&arguments, &route).await;
@@ -118,6 +131,10 @@ async fn stream(session: Session<Control>, banner: &Banner, mut signals: Signals
     let notice = |notice| tracing::info!(?notice, "stream");
     let reason =
         ssm_portfwd::stream(session, ssm_portfwd::Config::default(), input, output, notice, shutdown).await;
+    // The end of stdin is no end that is told (plugin `standardstreamforwarding.go`, `handleReadError`): ssh has gone.
+    if reason == CloseReason::Terminated && signal.is_none() {
+        return Ok(ExitCode::SUCCESS);
+    }
     let code = banner.ended(&reason);
     Ok(signal.map_or(code, left))
 }

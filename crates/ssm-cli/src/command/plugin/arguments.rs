@@ -5,7 +5,7 @@ use serde_json::Value;
 use ssm_session::{Endpoint, StartSession};
 
 /// An argument that starts with this is the name of the environment variable that holds the session.
-const RESPONSE_VARIABLE: &str = "AWS_SSM_START_SESSION_RESPONSE";
+pub(super) const RESPONSE_VARIABLE: &str = "AWS_SSM_START_SESSION_RESPONSE";
 
 /// What is asked for.
 #[derive(Debug)]
@@ -30,7 +30,10 @@ pub(super) struct Arguments {
     pub(super) endpoint: Endpoint,
     pub(super) region: Option<String>,
     pub(super) profile: Option<String>,
+    /// Where the session is resumed and ended.
     pub(super) endpoint_url: Option<String>,
+    /// Where ECS started it, which is no place to resume it at.
+    pub(super) ecs_url: Option<String>,
     /// Whether the document is one whose sessions always begin with a handshake.
     pub(super) is_port: bool,
     /// What the session was started on; the form with four arguments of old AWS CLIs does not say it.
@@ -54,15 +57,22 @@ pub(super) fn read(words: &[String], variable: impl FnOnce(&str) -> Option<Strin
                 true => variable(response).unwrap_or_default(),
                 false => response.clone(),
             };
+            let is_ecs = is_of_ecs(&response);
+            let url = |ecs: bool| word(5).filter(|url| (is_ecs || leads_to_ecs(url)) == ecs).map(Into::into);
             match Endpoint::from_json(&response) {
                 Ok(endpoint) => Request::Start(Box::new(Arguments {
                     endpoint,
                     region: word(1).map(Into::into),
                     profile: word(3).map(Into::into),
-                    endpoint_url: word(5).filter(|url| !is_ecs(url)).map(Into::into),
+                    endpoint_url: url(false),
+                    ecs_url: url(true),
                     is_port: word(4).is_some_and(is_port),
                     target: word(4).and_then(target),
                 })),
+                // What the plugin has from Go's JSON, for the one mistake that says nothing of the session.
+                Err(_) if response.trim().is_empty() => {
+                    Request::Refuse("unexpected end of JSON input".into())
+                }
                 Err(error) => Request::Refuse(format!("the session cannot be read: {error}")),
             }
         }
@@ -72,8 +82,14 @@ pub(super) fn read(words: &[String], variable: impl FnOnce(&str) -> Option<Strin
 const INSTALLED: &str =
     "\nThe Session Manager plugin was installed successfully. Use the AWS CLI to start a session.\n\n";
 
+/// Whether a session is one that ECS has started, whose keys begin with small letters. Then the URL is that of ECS, whatever it is.
+fn is_of_ecs(response: &str) -> bool {
+    let response: Value = serde_json::from_str(response).unwrap_or_default();
+    response.get("sessionId").is_some()
+}
+
 /// Whether a URL leads to ECS, as `aws ecs execute-command` gives it: sessions are resumed elsewhere.
-fn is_ecs(url: &str) -> bool {
+fn leads_to_ecs(url: &str) -> bool {
     let host = url.split_once("://").map_or(url, |(_, rest)| rest);
     let host = host.split(['/', ':', '?']).next().unwrap_or_default();
     host.split('.').any(|label| matches!(label, "ecs" | "ecs-fips"))
@@ -178,13 +194,17 @@ mod tests {
             ["https://ecs.eu-west-1.amazonaws.com", "https://ecs-fips.us-east-1.amazonaws.com/", "ecs.x"]
         {
             let arguments = started(&[SESSION, "r", "StartSession", "", "{}", url]);
-            assert_eq!(arguments.endpoint_url, None, "{url}");
+            assert_eq!((arguments.endpoint_url, arguments.ecs_url.as_deref()), (None, Some(url)));
         }
+        let of_ecs = SESSION.replace("SessionId", "sessionId");
+        let arguments = started(&[&of_ecs, "r", "StartSession", "", "{}", "http://127.0.0.1:4566"]);
+        assert_eq!(arguments.endpoint_url, None);
+        assert_eq!(arguments.ecs_url.as_deref(), Some("http://127.0.0.1:4566"));
         for url in
             ["https://ssm.eu-west-1.amazonaws.com", "http://127.0.0.1:4566", "https://ecsx.example.com"]
         {
             let arguments = started(&[SESSION, "r", "StartSession", "", "{}", url]);
-            assert_eq!(arguments.endpoint_url.as_deref(), Some(url));
+            assert_eq!((arguments.endpoint_url.as_deref(), arguments.ecs_url), (Some(url), None));
         }
     }
 }
