@@ -131,6 +131,7 @@ const NEEDS: &[Need] = &[
         package: "libnss-wrapper",
     },
     Need { what: "git", presence: Presence::Program, package: "git" },
+    Need { what: "rsync", presence: Presence::Program, package: "rsync" },
     Need { what: "fcgiwrap", presence: Presence::Path("/usr/sbin/fcgiwrap"), package: "fcgiwrap" },
     Need { what: "chromium-headless-shell", presence: Presence::Program, package: "chromium-headless-shell" },
     Need { what: "tmux", presence: Presence::Program, package: "tmux" },

@@ -12,6 +12,7 @@ mod endpoint;
 mod login;
 mod plugin;
 mod shell;
+mod ssh;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -29,6 +30,9 @@ pub(crate) use self::endpoint::{EndpointArg, ProxyArg, Service};
 pub(crate) use self::login::{LoginArgs, LogoutArgs};
 pub(crate) use self::plugin::{InstallArgs, PluginArgs, PluginCommand, UninstallArgs};
 pub(crate) use self::shell::{EscapeArg, ShellArgs};
+pub(crate) use self::ssh::{
+    Globals, KeyArgs, Kind, OpenSsh, ScpArgs, SftpArgs, SshArgs, SshConfigArgs, kinds, sorted,
+};
 #[cfg(feature = "metrics")]
 use crate::metrics::MetricsAddr;
 
@@ -68,6 +72,10 @@ pub(crate) enum Command {
     Down(DownArgs),
     Config(ConfigArgs),
     Proxy(ProxyArgs),
+    Ssh(SshArgs),
+    Scp(ScpArgs),
+    Sftp(SftpArgs),
+    SshConfig(SshConfigArgs),
     Resolve(ResolveArgs),
     Decode(DecodeArgs),
     #[cfg(feature = "aws")]
@@ -275,6 +283,8 @@ pub(crate) struct ProxyArgs {
     /// Port on the machine [default: 22]
     pub(crate) port: Option<u16>,
     #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
     #[command(flatten)]
     pub(crate) channel: ChannelArgs,
@@ -387,7 +397,7 @@ pub(crate) struct ConnectionArgs {
 }
 
 /// Knobs of the data channel.
-#[derive(Debug, Clone, Default, ClapArgs)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, ClapArgs)]
 pub(crate) struct ChannelArgs {
     /// Bytes in a data message, 1024 to 32768; every agent and gateway takes 1024
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(PAYLOAD_SIZES))]

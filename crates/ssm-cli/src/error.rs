@@ -94,6 +94,10 @@ pub(crate) enum Error {
     #[cfg(feature = "aws")]
     #[error("left")]
     Left(Signal),
+    /// EC2 Instance Connect does not let a key in.
+    #[cfg(feature = "aws")]
+    #[error("the key is not let in: {0}")]
+    KeyNotSent(String),
     /// Something of the user's is in the way, and was left as it is.
     #[error("{0}")]
     InTheWay(String),

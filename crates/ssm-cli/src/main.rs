@@ -35,7 +35,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tokio::runtime;
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, Globals};
 use crate::command::plugin;
 use crate::config::Config;
 use crate::error::Error;
@@ -51,7 +51,11 @@ fn main() -> ExitCode {
     ssm_shell::install_panic_hook();
     let mut words = env::args_os();
     let name = words.next().unwrap_or_default();
-    let result = if is_plugin(&name) { run_plugin(words.collect()) } else { run(Args::parse()) };
+    let result = if is_plugin(&name) {
+        run_plugin(words.collect())
+    } else {
+        run(Args::parse_from(args::sorted(env::args_os())))
+    };
     result.unwrap_or_else(|error| {
         error.complain();
         error.exit_code()
@@ -78,6 +82,12 @@ fn run(args: Args) -> Result<ExitCode, Error> {
         output::be_quiet();
     }
     log::start(args.verbose);
+    let globals = Globals {
+        verbose: args.verbose,
+        quiet: args.quiet,
+        config: args.config.clone(),
+        capture: args.capture.clone(),
+    };
     if let Some(path) = args.capture {
         capture::start(path)?;
     }
@@ -94,6 +104,10 @@ fn run(args: Args) -> Result<ExitCode, Error> {
             Command::Down(args) => command::down::run(&args).await,
             Command::Config(args) => command::config::run(&args, config_flag.as_deref()),
             Command::Proxy(args) => command::proxy::run(args, &config()?).await,
+            Command::Ssh(args) => command::ssh::ssh(args, &config()?, &globals).await,
+            Command::Scp(args) => command::ssh::scp(args, &config()?, &globals).await,
+            Command::Sftp(args) => command::ssh::sftp(args, &config()?, &globals).await,
+            Command::SshConfig(args) => command::ssh_config::run(&args, &config()?, &globals),
             Command::Resolve(args) => command::resolve::run(args, &config()?).await,
             Command::Decode(args) => command::decode::run(&args),
             #[cfg(feature = "aws")]

@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
@@ -17,7 +18,19 @@ pub(crate) fn prepare() {
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     // Every connection is a file; the soft limit is often 1,024 for the sake of select(2), which nothing here uses.
     let limit = getrlimit(Resource::Nofile);
+    let _ = AS_STARTED.set(limit);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+/// The limit on open files that this process was started with.
+static AS_STARTED: OnceLock<Rlimit> = OnceLock::new();
+
+/// Puts back the limits that this process was started with, for a program that takes its place: some do harm to themselves with a
+/// high one.
+pub(crate) fn restore_limits() {
+    if let Some(limit) = AS_STARTED.get() {
+        let _ = setrlimit(Resource::Nofile, *limit);
+    }
 }
 
 /// The path of this program, by the name it was called by: a link is still there when what it leads to was replaced by an update.

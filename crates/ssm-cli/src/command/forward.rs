@@ -1,6 +1,6 @@
 //! `ssm forward`
 
-mod child;
+pub(super) mod child;
 mod report;
 mod status;
 mod stdio;

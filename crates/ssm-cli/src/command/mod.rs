@@ -7,6 +7,7 @@ pub(crate) mod demo;
 pub(crate) mod down;
 pub(crate) mod forward;
 mod group;
+mod instance_connect;
 #[cfg(feature = "aws")]
 pub(crate) mod login;
 pub(crate) mod loopback;
@@ -15,6 +16,8 @@ pub(crate) mod plugin;
 pub(crate) mod proxy;
 pub(crate) mod resolve;
 pub(crate) mod shell;
+pub(crate) mod ssh;
+pub(crate) mod ssh_config;
 pub(crate) mod status;
 pub(crate) mod tunnels;
 pub(crate) mod up;

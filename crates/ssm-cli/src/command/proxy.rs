@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use ssm_portfwd::Notice;
 use ssm_session::{CloseReason, StartSession};
 
-use crate::args::ProxyArgs;
+use crate::args::{KeyArgs, ProxyArgs};
+use crate::command::instance_connect::{self, PublicKey};
 use crate::command::{self, Opened};
 use crate::config::{Config, Flags};
 use crate::error::Error;
@@ -23,17 +24,26 @@ const SSH_PORT: u16 = 22;
 pub(crate) async fn run(mut args: ProxyArgs, config: &Config) -> Result<ExitCode, Error> {
     let place = match &args.target {
         Some(text) => Place::parse(text, args.port)?,
-        None => Place { target: "", port: args.port.unwrap_or(SSH_PORT) },
+        None => Place { user: None, target: "", port: args.port },
     };
+    let port = place.port.unwrap_or(SSH_PORT);
     let named = args.target.as_ref().map(|_| place.target);
     let flags = Flags { connection: &mut args.connection, channel: Some(&mut args.channel), lanes: None };
-    let alias = config.fill(named, flags).map(|alias| alias.target.text.as_str());
-    let target = lookup::session_target(alias.or(named), &args.connection).await?;
+    let alias = config.fill(named, flags);
+    let key = key(&args.key, place.user.or_else(|| Some(alias?.user.as_ref()?.text.as_str())))?;
+    let found = alias.map(|alias| alias.target.text.as_str()).or(named);
+    let target = lookup::session_target(found, &args.connection).await?;
     let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
     let input = Input::stdin().map_err(Error::local("cannot use stdin"))?;
     let output = Output::stdout().map_err(Error::local("cannot use stdout"))?;
     let mut source = Source::load(&args.connection, "ssm proxy").await?;
-    let request = StartSession::ssh(target, place.port).reason(args.connection.reason.clone());
+    if let Some((user, key)) = key {
+        tokio::select! {
+            sent = instance_connect::send(&args.connection, &target, user, &key) => sent?,
+            signal = signals.next() => return Ok(ExitCode::from(signal.exit_code())),
+        }
+    }
+    let request = StartSession::ssh(target, port).reason(args.connection.reason.clone());
     let config = options::port_config(&args.channel);
     let session = match command::open(&mut source, &request, config, &mut signals).await? {
         Opened::Session(session) => *session,
@@ -46,7 +56,7 @@ pub(crate) async fn run(mut args: ProxyArgs, config: &Config) -> Result<ExitCode
         ssm_portfwd::Config::default(),
         input,
         output,
-        |notice| tell(&notice, place.port),
+        |notice| tell(&notice, port),
         shutdown,
     )
     .await;
@@ -59,6 +69,19 @@ pub(crate) async fn run(mut args: ProxyArgs, config: &Config) -> Result<ExitCode
     }
 }
 
+/// The key to send, and for whom. ssh has the private one, so it cannot be made here.
+fn key<'a>(args: &KeyArgs, user: Option<&'a str>) -> Result<Option<(&'a str, PublicKey)>, Error> {
+    const FORM: &str = "as in `ProxyCommand ssm proxy --send-key --key FILE.pub %r@%h %p`";
+    match (args.send_key, user, &args.key) {
+        (false, ..) => Ok(None),
+        (true, Some(user), Some(file)) => Ok(Some((user, PublicKey::read(file)?))),
+        (true, None, _) => Err(Error::Usage(format!("--send-key needs to know whom to let in: {FORM}"))),
+        (true, _, None) => {
+            Err(Error::Usage(format!("--send-key needs the public key that ssh will log in with: {FORM}")))
+        }
+    }
+}
+
 /// What ssh would show between its own messages is left to `-v`.
 fn tell(notice: &Notice, port: u16) {
     match notice {
@@ -67,26 +90,30 @@ fn tell(notice: &Notice, port: u16) {
     }
 }
 
-/// What `%h`, `%h %p` or `%h:%p` say.
+/// What `%h`, `%h %p` or `%h:%p` say, with `%r@` in front or without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place<'a> {
-    target: &'a str,
-    port: u16,
+pub(super) struct Place<'a> {
+    pub(super) user: Option<&'a str>,
+    pub(super) target: &'a str,
+    pub(super) port: Option<u16>,
 }
 
 impl<'a> Place<'a> {
     /// A port is what is behind the last colon if it is a number: the name of a container has a colon too. An IPv6 address in front
     /// of a port stands in brackets.
-    fn parse(text: &'a str, port: Option<u16>) -> Result<Self, Error> {
-        let text = text.rsplit_once('@').map_or(text, |(_user, host)| host);
+    pub(super) fn parse(text: &'a str, port: Option<u16>) -> Result<Self, Error> {
+        let (user, text) = match text.rsplit_once('@') {
+            Some((user, host)) => (Some(user).filter(|user| !user.is_empty()), host),
+            None => (None, text),
+        };
         let is_address = text.parse::<Ipv6Addr>().is_ok();
         let inner = text.rsplit_once(':').filter(|_| !is_address);
         let inner = inner.and_then(|(target, port)| Some((target, port.parse().ok()?)));
         match (inner, port) {
             (Some(_), Some(_)) => Err(Error::Usage("give the port once: TARGET:PORT or TARGET PORT".into())),
             (Some((_, 0)), None) | (None, Some(0)) => Err(Error::Usage("port 0 leads nowhere".into())),
-            (Some((target, port)), None) => Ok(Self { target, port }),
-            (None, port) => Ok(Self { target: text, port: port.unwrap_or(SSH_PORT) }),
+            (Some((target, port)), None) => Ok(Self { user, target, port: Some(port) }),
+            (None, port) => Ok(Self { user, target: text, port }),
         }
     }
 }
@@ -96,7 +123,7 @@ mod tests {
     use super::*;
 
     fn place(text: &str, port: Option<u16>) -> Option<(&str, u16)> {
-        Place::parse(text, port).ok().map(|place| (place.target, place.port))
+        Place::parse(text, port).ok().map(|place| (place.target, place.port.unwrap_or(SSH_PORT)))
     }
 
     #[test]
@@ -110,6 +137,23 @@ mod tests {
         assert_eq!(place("tag:Name=web:2222", None), Some(("tag:Name=web", 2222)));
         assert_eq!(place("2001:db8::1", None), Some(("2001:db8::1", 22)));
         assert_eq!(place("[2001:db8::1]:2222", None), Some(("[2001:db8::1]", 2222)));
+    }
+
+    #[test]
+    fn the_user_is_what_is_in_front_of_the_last_at_sign() {
+        let user = |text| Place::parse(text, None).unwrap().user;
+        assert_eq!(user("ec2-user@tag:Name=web:22"), Some("ec2-user"));
+        assert_eq!(user("me@corp@i-0123456789abcdef0"), Some("me@corp"));
+        assert_eq!(user("i-0123456789abcdef0"), None);
+        assert_eq!(user("@i-0123456789abcdef0"), None);
+    }
+
+    #[test]
+    fn a_key_is_sent_for_somebody() {
+        let args = KeyArgs { send_key: true, key: None };
+        assert!(key(&args, None).unwrap_err().to_string().contains("whom"));
+        assert!(key(&args, Some("me")).unwrap_err().to_string().contains("--key FILE.pub"));
+        assert_eq!(key(&KeyArgs::default(), None).unwrap(), None);
     }
 
     #[test]

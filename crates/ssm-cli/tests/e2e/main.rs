@@ -23,6 +23,7 @@ mod redis;
 #[cfg(feature = "lookup")]
 mod resolve;
 mod shell;
+mod ssh;
 mod ssm_session;
 mod support;
 mod tunnel;

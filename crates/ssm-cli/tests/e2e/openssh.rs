@@ -49,16 +49,16 @@ fn input_that_ends_is_seen_to_the_end() {
 }
 
 /// A server of our own, run by a user who owns nothing else.
-struct Sshd {
-    folder: TempDir,
-    keys: TempDir,
-    port: u16,
-    account: Account,
+pub(crate) struct Sshd {
+    pub(crate) folder: TempDir,
+    pub(crate) keys: TempDir,
+    pub(crate) port: u16,
+    pub(crate) account: Account,
     _process: Process,
 }
 
 impl Sshd {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let account = Account::unprivileged();
         let folder = account.folder();
         let keys = TempDir::new().unwrap();
@@ -115,12 +115,12 @@ impl Sshd {
         command
     }
 
-    fn host(&self, loopback: &Loopback) -> String {
+    pub(crate) fn host(&self, loopback: &Loopback) -> String {
         format!("{}@{}", self.account.name, loopback.target)
     }
 }
 
-fn key(path: &Path) -> PathBuf {
+pub(crate) fn key(path: &Path) -> PathBuf {
     run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path));
     path.to_owned()
 }

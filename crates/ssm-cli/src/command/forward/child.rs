@@ -17,14 +17,14 @@ use crate::process::Signal;
 const LEAVE: Duration = Duration::from_secs(2);
 
 /// A running command. Dropping it kills it.
-pub(super) struct Running(Child);
+pub(in crate::command) struct Running(Child);
 
 impl Running {
     /// Starts it, with the address of each forward in its arguments and variables.
     pub(super) fn start(words: &[OsString], addresses: &[LocalAddr]) -> Result<Self, Error> {
         let (program, arguments) = words.split_first().expect("clap gives a command at least one word");
         let mut command = Command::new(program);
-        command.args(arguments.iter().map(|argument| filled(argument, addresses))).kill_on_drop(true);
+        command.args(arguments.iter().map(|argument| filled(argument, addresses)));
         for (number, address) in addresses.iter().enumerate() {
             let (host, port) = parts(address);
             let suffixes = [Some(format!("_{}", number + 1)), (number == 0).then(String::new)];
@@ -35,12 +35,18 @@ impl Running {
                 }
             }
         }
-        let name = || program.to_string_lossy().into_owned();
-        command.spawn().map(Self).map_err(|source| Error::Command { name: name(), source })
+        Self::spawn(command)
+    }
+
+    /// Starts a command that is ready to be started.
+    pub(in crate::command) fn spawn(mut command: Command) -> Result<Self, Error> {
+        let spawned = command.kill_on_drop(true).spawn();
+        let name = || command.as_std().get_program().to_string_lossy().into_owned();
+        spawned.map(Self).map_err(|source| Error::Command { name: name(), source })
     }
 
     /// Waits for its end; for ever without one. Cancel safe.
-    pub(super) async fn ended(running: &mut Option<Self>) -> Result<ExitCode, Error> {
+    pub(in crate::command) async fn ended(running: &mut Option<Self>) -> Result<ExitCode, Error> {
         match running {
             Some(Self(child)) => {
                 let status = child.wait().await.map_err(Error::local("cannot wait for the command"))?;
@@ -51,7 +57,7 @@ impl Running {
     }
 
     /// Passes on a signal that only this process has: those of a terminal's keys go to the command as well.
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(in crate::command) fn signal(&self, signal: Signal) {
         let number = match signal {
             Signal::Interrupt | Signal::Quit if std::io::stdin().is_terminal() => return,
             Signal::Interrupt => Number::INT,
