@@ -16,6 +16,7 @@ const BENCHES: &[Bench] = &[
     Bench { name: "frames", package: "ssm-smux", features: &[] },
     // With what starts sessions, which lanes need, and without what looks targets up, which takes minutes to build.
     Bench { name: "tunnel", package: "ssm-cli", features: TUNNEL },
+    Bench { name: "shell", package: "ssm-cli", features: &["--no-default-features", "--features", "demo"] },
 ];
 
 const TUNNEL: &[&str] = &["--no-default-features", "--features", "aws,demo"];

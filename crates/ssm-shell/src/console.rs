@@ -6,16 +6,20 @@ use std::task::{Context, Poll};
 
 use ssm_session::TerminalSize;
 
+#[cfg(any(unix, windows))]
+use crate::RawMode;
 use crate::io::{InputKind, Owner};
 #[cfg(unix)]
-use crate::{RawMode, signals, signals::Signals, terminal};
+use crate::{signals, signals::Signals, terminal};
+#[cfg(windows)]
+use crate::{windows as signals, windows as terminal, windows::Signals};
 
 /// Signals and terminal of this process.
 #[derive(Debug, Default)]
 pub(crate) struct Console {
-    #[cfg(unix)]
+    #[cfg(any(unix, windows))]
     signals: Option<Signals>,
-    #[cfg(unix)]
+    #[cfg(any(unix, windows))]
     raw_mode: Option<RawMode>,
 }
 
@@ -46,7 +50,7 @@ pub(crate) enum Mode {
 impl Console {
     /// Installs the signal handlers of the process and quiets its terminal.
     pub(crate) fn open(owner: Owner, input: InputKind) -> io::Result<Self> {
-        #[cfg(unix)]
+        #[cfg(any(unix, windows))]
         if owner == Owner::Process {
             // Handlers first, so that no signal finds the terminal changed and nobody to restore it.
             let signals = Some(Signals::install()?);
@@ -59,7 +63,7 @@ impl Console {
 
     /// The next thing a signal asks for. A change of size is read with [`size`](Self::size).
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
-        #[cfg(unix)]
+        #[cfg(any(unix, windows))]
         if let Some(signals) = &mut self.signals {
             let received = signals.poll(cx);
             if received == Poll::Ready(Received::Continued) {
@@ -73,7 +77,7 @@ impl Console {
 
     /// The size of the terminal, where the process has one.
     pub(crate) fn size(&self) -> Option<TerminalSize> {
-        #[cfg(unix)]
+        #[cfg(any(unix, windows))]
         if self.signals.is_some() {
             return terminal::size();
         }
@@ -82,7 +86,7 @@ impl Console {
 
     /// Changes the mode of the terminal.
     pub(crate) fn set_mode(&mut self, mode: Mode) -> io::Result<()> {
-        #[cfg(unix)]
+        #[cfg(any(unix, windows))]
         if let Some(raw_mode) = &self.raw_mode {
             return raw_mode.apply(mode);
         }
@@ -92,7 +96,7 @@ impl Console {
 
     /// Whether programs on the remote side can change what the user's terminal shows.
     pub(crate) fn has_screen(&self) -> bool {
-        #[cfg(unix)]
+        #[cfg(any(unix, windows))]
         if self.signals.is_some() {
             return terminal::is_output_terminal();
         }
@@ -101,7 +105,7 @@ impl Console {
 
     /// Whether there is a shell to which the user would come back if this process stopped.
     pub(crate) fn can_stop(&self) -> bool {
-        #[cfg(unix)]
+        #[cfg(any(unix, windows))]
         if self.raw_mode.is_some() {
             return signals::has_job_control();
         }
@@ -111,7 +115,7 @@ impl Console {
     /// Gives the terminal its old mode back and stops this process, with all others of its job. [`Received::Continued`] tells
     /// that it runs again; until then the terminal is somebody else's.
     pub(crate) fn stop(&mut self) -> io::Result<()> {
-        #[cfg(unix)]
+        #[cfg(any(unix, windows))]
         if let Some(raw_mode) = &self.raw_mode {
             raw_mode.lend()?;
             return signals::stop_job().inspect_err(|_| self.reapply());
@@ -121,12 +125,12 @@ impl Console {
 
     /// Gives the terminal its old mode back.
     pub(crate) fn restore(&mut self) {
-        #[cfg(unix)]
+        #[cfg(any(unix, windows))]
         drop(self.raw_mode.take());
     }
 
     /// The shell that stopped this process has set the terminal to its own liking.
-    #[cfg(unix)]
+    #[cfg(any(unix, windows))]
     fn reapply(&self) {
         if let Some(raw_mode) = &self.raw_mode
             && let Err(error) = raw_mode.reapply()

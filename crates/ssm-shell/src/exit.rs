@@ -26,6 +26,8 @@ pub enum EndedBy {
     Signal(i32),
     /// The user left with an escape.
     Escape,
+    /// The program that runs the session, with [`Controls::end`](crate::Controls::end).
+    Caller,
     /// The terminal was hung up.
     InputClosed,
     /// Nobody reads the output any more.

@@ -2,15 +2,26 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+#[cfg(any(unix, windows))]
+use std::io;
 use std::time::Duration;
 
 use ssm_session::TerminalSize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
+use crate::controls::Controls;
+#[cfg(unix)]
+use crate::reader::Reader;
 use crate::recording::Recording;
 use crate::resize;
 use crate::sink::Sink;
+#[cfg(unix)]
+use crate::terminal::is_terminal;
+#[cfg(windows)]
+use crate::windows::{Reader, is_terminal};
+#[cfg(any(unix, windows))]
+use crate::writer::Writer;
 
 /// Where the bytes of a session come from and go to.
 pub struct Io {
@@ -20,6 +31,7 @@ pub struct Io {
     pub(crate) error: Sink,
     pub(crate) size: TerminalSize,
     pub(crate) resizes: Option<mpsc::Receiver<TerminalSize>>,
+    pub(crate) controls: Option<Controls>,
     pub(crate) owner: Owner,
     /// What is typed before the user.
     pub(crate) initial: VecDeque<Box<dyn AsyncRead + Send + Unpin>>,
@@ -29,7 +41,7 @@ pub struct Io {
 }
 
 /// What begins an escape, unless another character is chosen.
-#[cfg(unix)]
+#[cfg(any(unix, windows))]
 const ESCAPE: u8 = b'~';
 
 /// What the end of the input means.
@@ -45,7 +57,7 @@ pub(crate) enum InputKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
     /// This process: its signals and its terminal count.
-    #[cfg(unix)]
+    #[cfg(any(unix, windows))]
     Process,
     /// Somebody behind the streams.
     Peer,
@@ -64,21 +76,12 @@ impl Io {
     /// # Errors
     ///
     /// When the system has no threads or descriptors left.
-    #[cfg(unix)]
+    #[cfg(any(unix, windows))]
     pub fn stdio() -> Result<Self, crate::ShellError> {
-        use rustix::stdio;
-
-        use crate::reader::Reader;
-        use crate::writer::Writer;
-
-        let (reader, output, error) = (|| {
-            let reader = Reader::spawn(stdio::stdin())?;
-            Ok((reader, Writer::spawn(stdio::stdout())?, Writer::spawn(stdio::stderr())?))
-        })()
-        .map_err(crate::ShellError::Setup)?;
+        let (reader, output, error) = standard_streams().map_err(crate::ShellError::Setup)?;
         let mut io = Self::streams(reader, output, error);
         io.owner = Owner::Process;
-        if crate::terminal::is_terminal() {
+        if is_terminal() {
             io.input_kind = InputKind::Terminal;
             io.escape = Some(ESCAPE);
         }
@@ -101,12 +104,22 @@ impl Io {
             error: Sink::new(error),
             size: resize::UNKNOWN,
             resizes: None,
+            controls: None,
             owner: Owner::Peer,
             initial: VecDeque::new(),
             escape: None,
             idle: None,
             recording: None,
         }
+    }
+
+    /// The size of the terminal behind the streams, and a handle for its later sizes, for signals, and to end the session.
+    #[must_use]
+    pub fn controlled(mut self, size: TerminalSize) -> (Self, Controls) {
+        let controls = Controls::default();
+        self.size = size;
+        self.controls = Some(controls.clone());
+        (self, controls)
     }
 
     /// Input that is sent before any other, to its end; of several, in this order. The end of it is not told to the remote side.
@@ -149,6 +162,21 @@ impl Io {
         self.resizes = Some(resizes);
         self
     }
+}
+
+#[cfg(unix)]
+fn standard_streams() -> io::Result<(Reader, Writer, Writer)> {
+    use rustix::stdio;
+
+    use crate::reader::Descriptor;
+
+    let reader = Reader::spawn(stdio::stdin())?;
+    Ok((reader, Writer::spawn(Descriptor(stdio::stdout()))?, Writer::spawn(Descriptor(stdio::stderr()))?))
+}
+
+#[cfg(windows)]
+fn standard_streams() -> io::Result<(Reader, Writer, Writer)> {
+    Ok((Reader::spawn()?, Writer::spawn(io::stdout())?, Writer::spawn(io::stderr())?))
 }
 
 impl fmt::Debug for Io {

@@ -27,6 +27,11 @@
 //! # }
 //! ```
 //!
+//! # Escapes
+//!
+//! On a terminal, `~` at the start of a line is for this side: an [`Escape`]. What is typed is read ahead for that, so that one is
+//! found while nothing can be sent. Streams have escapes when [`Io::escapes`] says so.
+//!
 //! # Input that is not a terminal
 //!
 //! A pipe or a file ends, a terminal does not. When such an input has ended, the remote side is told by the character that
@@ -40,6 +45,7 @@
 //! input is not read.
 
 mod console;
+mod controls;
 mod end_of_input;
 mod error;
 mod escape;
@@ -53,23 +59,45 @@ mod shell;
 mod sink;
 mod typed;
 
+#[cfg(any(windows, test))]
+mod keys;
 #[cfg(unix)]
 mod reader;
 #[cfg(unix)]
 mod signals;
 #[cfg(unix)]
 mod terminal;
-#[cfg(unix)]
+#[cfg(windows)]
+mod windows;
+#[cfg(any(unix, windows))]
 mod writer;
 
+pub use controls::Controls;
 pub use error::ShellError;
 pub use escape::Escape;
 pub use exit::{EndedBy, Exit};
 pub use io::Io;
-#[cfg(unix)]
+#[cfg(any(unix, windows))]
 pub use notice::NoticeWriter;
 pub use notice::{Notice, Question, Statistics};
 pub use recording::Recording;
 pub use shell::run;
 #[cfg(unix)]
-pub use terminal::{RawMode, install_panic_hook, restore_terminal};
+pub use terminal::{RawMode, restore_terminal};
+#[cfg(windows)]
+pub use windows::{RawMode, restore_terminal};
+
+#[cfg(unix)]
+use terminal::is_raw;
+#[cfg(windows)]
+use windows::is_raw;
+
+/// Makes a panic restore the terminal before it prints its message, also one that aborts. To be called once, at start.
+#[cfg(any(unix, windows))]
+pub fn install_panic_hook() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        restore_terminal();
+        print(info);
+    }));
+}

@@ -1,6 +1,6 @@
 //! What a user may want to know while a session runs.
 
-#[cfg(unix)]
+#[cfg(any(unix, windows))]
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -66,15 +66,15 @@ pub struct Statistics {
 }
 
 /// Standard error for lines of our own: they end in CR LF while the terminal is raw.
-#[cfg(unix)]
+#[cfg(any(unix, windows))]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoticeWriter;
 
-#[cfg(unix)]
+#[cfg(any(unix, windows))]
 impl Write for NoticeWriter {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         let mut stderr = io::stderr().lock();
-        if !crate::terminal::is_raw() {
+        if !crate::is_raw() {
             return stderr.write(text);
         }
         stderr.write_all(&with_carriage_returns(text))?;
@@ -86,7 +86,7 @@ impl Write for NoticeWriter {
     }
 }
 
-#[cfg(unix)]
+#[cfg(any(unix, windows))]
 fn with_carriage_returns(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() + 2);
     for &byte in text {
@@ -98,7 +98,7 @@ fn with_carriage_returns(text: &[u8]) -> Vec<u8> {
     out
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -4,7 +4,7 @@
 //! other end of `2>&1` or of a pipe used by several commands. So a thread of its own reads. It reads only what it is asked for,
 //! so that what the session does not want stays for the program that reads next.
 
-use std::io::{self, PipeWriter};
+use std::io::{self, PipeWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::mpsc::{Sender, channel};
@@ -17,8 +17,7 @@ use rustix::io::Errno;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::mpsc;
 
-/// The stack of a thread that only reads or writes.
-pub(crate) const STACK_LEN: usize = 64 * 1024;
+use crate::writer::STACK_LEN;
 
 /// Most bytes read at once.
 const READ_MAX: usize = 64 * 1024;
@@ -99,10 +98,33 @@ fn read(
     }
 }
 
+/// A descriptor to write to, unbuffered.
+#[derive(Debug)]
+pub(crate) struct Descriptor<F>(pub(crate) F);
+
+impl<F: AsFd> Write for Descriptor<F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match rustix::io::write(&self.0, bytes) {
+                Ok(written) => return Ok(written),
+                Err(Errno::INTR) => {}
+                // Another process can have made the file non-blocking.
+                Err(Errno::AGAIN) => match poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], None) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(errno) => return Err(errno.into()),
+                },
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use tokio::io::AsyncReadExt as _;
 
     use super::*;

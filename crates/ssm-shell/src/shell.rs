@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
 use crate::console::{Console, Mode, Received};
+use crate::controls::{Control, Controls};
 use crate::end_of_input::EndOfInput;
 use crate::escape::{Escape, Escapes};
 use crate::io::InputKind;
@@ -106,6 +107,7 @@ struct Shell<C> {
     keys: VecDeque<u8>,
     resize: Resize,
     resizes: Option<mpsc::Receiver<TerminalSize>>,
+    controls: Option<Controls>,
     /// The size is sent once more when the remote side has written something.
     size_in_doubt: bool,
     output: Sink,
@@ -194,6 +196,7 @@ impl<C: ControlPlane> Shell<C> {
             last_typed: None,
             keys: VecDeque::new(),
             resizes: io.resizes,
+            controls: io.controls,
             size_in_doubt: false,
             output: io.output,
             error: io.error,
@@ -219,6 +222,7 @@ impl<C: ControlPlane> Shell<C> {
     fn turn(&mut self, cx: &mut Context<'_>, notice: &mut impl FnMut(Notice)) -> Result<(), End> {
         self.take_signals(cx)?;
         self.take_sizes(cx);
+        self.take_controls(cx)?;
         self.take_events(cx, notice)?;
         self.take_escapes(cx, notice)?;
         self.write_output(cx, notice)?;
@@ -265,6 +269,20 @@ impl<C: ControlPlane> Shell<C> {
                 Poll::Pending => return,
             }
         }
+    }
+
+    fn take_controls(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        while let Some(controls) = &self.controls
+            && let Poll::Ready(control) = controls.poll(cx)
+        {
+            match control {
+                Control::Size(size) => self.resize.set(size),
+                Control::Key(byte) if self.keys.len() < KEYS_MAX => self.keys.push_back(byte),
+                Control::Key(_) => {}
+                Control::End => return Err(End::Here(EndedBy::Caller)),
+            }
+        }
+        Ok(())
     }
 
     fn take_events(&mut self, cx: &mut Context<'_>, notice: &mut impl FnMut(Notice)) -> Result<(), End> {

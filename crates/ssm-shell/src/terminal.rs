@@ -1,7 +1,6 @@
 //! The mode and the size of this process' terminal.
 
 use std::io;
-use std::panic;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::stdio;
@@ -122,15 +121,6 @@ pub fn restore_terminal() {
     {
         tracing::debug!(%error, "the terminal was not restored");
     }
-}
-
-/// Makes a panic restore the terminal before it prints its message, also one that aborts. To be called once, at start.
-pub fn install_panic_hook() {
-    let print = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        restore_terminal();
-        print(info);
-    }));
 }
 
 /// Whether a newline alone does not return the carriage.

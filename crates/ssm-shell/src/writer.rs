@@ -1,22 +1,20 @@
-//! Writing to a descriptor that must not be made non-blocking; see [`Reader`](crate::reader::Reader) for why.
+//! Writing to an output that must not be made non-blocking, because other processes share it.
 
-use std::io;
-use std::os::fd::AsFd;
+use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
 use tokio::io::AsyncWrite;
 
-use crate::reader::STACK_LEN;
+/// The stack of a thread that only reads or writes.
+pub(crate) const STACK_LEN: usize = 64 * 1024;
 
-/// Most bytes that wait for the thread; as many again may be on their way to the descriptor.
+/// Most bytes that wait for the thread; as many again may be on their way to the output.
 const WAITING_MAX: usize = 64 * 1024;
 
-/// A descriptor written to by a thread. Flushed means that the descriptor has taken everything.
+/// An output written to by a thread. Flushed means that the output has taken everything.
 #[derive(Debug)]
 pub(crate) struct Writer(Arc<Shared>);
 
@@ -32,17 +30,38 @@ struct State {
     waiting: Vec<u8>,
     writing: bool,
     closed: bool,
-    failed: Option<Errno>,
+    failed: Option<Failure>,
     /// Wants to know when there is room, everything is written, or writing has failed.
     waker: Option<Waker>,
 }
 
+/// An error that every later call has as well.
+#[derive(Debug, Clone, Copy)]
+enum Failure {
+    Os(i32),
+    Kind(io::ErrorKind),
+}
+
+impl Failure {
+    fn new(error: &io::Error) -> Self {
+        error.raw_os_error().map_or_else(|| Self::Kind(error.kind()), Self::Os)
+    }
+
+    fn error(self) -> io::Error {
+        match self {
+            Self::Os(code) => io::Error::from_raw_os_error(code),
+            Self::Kind(kind) => kind.into(),
+        }
+    }
+}
+
 impl Writer {
-    pub(crate) fn spawn(fd: impl AsFd + Send + 'static) -> io::Result<Self> {
+    /// Writes to `out`, which has to write everything it is given or wait.
+    pub(crate) fn spawn(mut out: impl Write + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let writer = Self(Arc::clone(&shared));
         let thread = thread::Builder::new().name("output".into()).stack_size(STACK_LEN);
-        thread.spawn(move || shared.write_until_closed(&fd))?;
+        thread.spawn(move || shared.write_until_closed(&mut out))?;
         Ok(writer)
     }
 }
@@ -50,8 +69,8 @@ impl Writer {
 impl AsyncWrite for Writer {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut state = self.0.lock();
-        if let Some(errno) = state.failed {
-            return Poll::Ready(Err(errno.into()));
+        if let Some(failure) = state.failed {
+            return Poll::Ready(Err(failure.error()));
         }
         let len = bytes.len().min(WAITING_MAX - state.waiting.len());
         if len == 0 && !bytes.is_empty() {
@@ -65,8 +84,8 @@ impl AsyncWrite for Writer {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.0.lock();
-        if let Some(errno) = state.failed {
-            return Poll::Ready(Err(errno.into()));
+        if let Some(failure) = state.failed {
+            return Poll::Ready(Err(failure.error()));
         }
         if state.waiting.is_empty() && !state.writing {
             return Poll::Ready(Ok(()));
@@ -88,14 +107,14 @@ impl Drop for Writer {
 }
 
 impl Shared {
-    fn write_until_closed(&self, fd: &impl AsFd) {
+    fn write_until_closed(&self, out: &mut impl Write) {
         let mut bytes = Vec::new();
         while self.take(&mut bytes) {
-            let written = write_all(fd, &bytes);
+            let written = out.write_all(&bytes).and_then(|()| out.flush());
             bytes.clear();
-            if let Err(errno) = written {
+            if let Err(error) = written {
                 let mut state = self.lock();
-                state.failed = Some(errno);
+                state.failed = Some(Failure::new(&error));
                 state.wake();
                 return;
             }
@@ -132,22 +151,6 @@ impl State {
             waker.wake();
         }
     }
-}
-
-fn write_all(fd: &impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
-    while !bytes.is_empty() {
-        match rustix::io::write(fd, bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(Errno::INTR) => {}
-            // Another process can have made the file non-blocking.
-            Err(Errno::AGAIN) => match poll(&mut [PollFd::new(fd, PollFlags::OUT)], None) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
-            },
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ssm_loopback::{Config, Direction, Document, Loopback, Profile, Verdict};
 use ssm_session::{CloseReason, Evidence, PayloadType, SessionKind, StartSession, TerminalSize};
-use ssm_shell::{EndedBy, Exit, Io, Notice, Question, Recording, ShellError};
+use ssm_shell::{Controls, EndedBy, Exit, Io, Notice, Question, Recording, ShellError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -295,6 +295,45 @@ async fn a_lost_connection_is_noticed_and_loses_nothing() {
     );
     assert!(notices.contains(&Notice::Redial { attempt: 0 }), "{notices:?}");
     assert_eq!(notices.last(), Some(&Notice::Resumed));
+}
+
+#[tokio::test]
+async fn controls_resize_interrupt_and_end() {
+    let loopback = Loopback::start(sh()).await.unwrap();
+    let (session, ends) = open(&loopback, &StartSession::shell(loopback.target())).await;
+    let (mut input, session_input) = duplex(64 * 1024);
+    let (mut output, session_output) = duplex(64 * 1024);
+    let io = Io::streams(session_input, session_output, tokio::io::sink());
+    let (io, controls) = io.controlled(TerminalSize { cols: 90, rows: 30 });
+    let run = tokio::spawn(ssm_shell::run(session, io, |_| {}));
+    let mut seen = String::new();
+    let mut until = async |text: &str| {
+        while !seen.contains(text) {
+            let mut buf = [0; 4096];
+            let read = timeout(SOON, output.read(&mut buf)).await.unwrap().unwrap();
+            assert_ne!(read, 0, "no {text:?} in {seen:?}");
+            seen.push_str(&String::from_utf8_lossy(&buf[..read]));
+        }
+        seen.clear();
+    };
+    input.write_all(b"stty size\r").await.unwrap();
+    until("30 90\r\n").await;
+    controls.resize(TerminalSize { cols: 120, rows: 40 });
+    input
+        .write_all(b"until [ \"$(stty size)\" = '40 120' ]; do sleep 0.01; done; echo re''sized\r")
+        .await
+        .unwrap();
+    until("resized").await;
+    for (signal, code) in [(Controls::interrupt as fn(&Controls), 130), (Controls::quit, 131)] {
+        input.write_all(b"sh -c 'echo be\"\"gin; exec sleep 1000'\r").await.unwrap();
+        until("begin").await;
+        signal(&controls);
+        input.write_all(b"echo code-$?\r").await.unwrap();
+        until(&format!("code-{code}")).await;
+    }
+    controls.end();
+    let exit = timeout(SOON, run).await.unwrap().unwrap().unwrap();
+    assert_eq!((exit.ended_by, ends.count()), (EndedBy::Caller, 1));
 }
 
 #[tokio::test]
