@@ -171,20 +171,9 @@ fn fips_and_dual_stack_are_for_the_api_and_for_data_channels() {
         .unwrap();
     let config = config.to_str().unwrap();
     let hosts = |target: &str, args: &[&str], vars: &[(&str, &str)]| {
-        let answer = r#"{"SessionId":"s-1","TokenValue":"t","StreamUrl":"wss://ssmmessages.eu-west-1.amazonaws.com/v1/data-channel/s-1"}"#;
-        let aws = Aws::start(move |_, request| match request.contains("AmazonSSM.StartSession") {
-            true => (200, answer.into()),
-            // The data channel is refused for good.
-            false => (403, "{}".into()),
-        });
+        let aws = Aws::with_streams();
         let mut command = account.ssm(&aws, &[&["shell", target], args].concat());
-        let mut shell = common::Program::start(command.envs(vars.iter().copied()));
-        shell.wait_for(|_| (!aws.keys("ssmmessages").is_empty()).then_some(()));
-        let requests = aws.requests.lock().unwrap();
-        let mut hosts: Vec<_> = requests.iter().map(|(host, _)| host.clone()).collect();
-        hosts.dedup();
-        hosts.truncate(2);
-        hosts
+        aws.hosts(command.envs(vars.iter().copied()))
     };
     let plain = ["ssm.eu-west-1.amazonaws.com", "ssmmessages.eu-west-1.amazonaws.com"];
     let fips = ["ssm-fips.eu-west-1.amazonaws.com", "ssmmessages-fips.eu-west-1.amazonaws.com"];
@@ -197,6 +186,20 @@ fn fips_and_dual_stack_are_for_the_api_and_for_data_channels() {
     assert_eq!(hosts("no", &["--config", config], &[]), plain);
     assert_eq!(hosts(TARGET, &["--dual-stack"], &[]), dual_stack);
     assert_eq!(hosts(TARGET, &[], &[("AWS_USE_DUALSTACK_ENDPOINT", "true")]), dual_stack);
+}
+
+#[test]
+fn a_socks_proxy_leads_to_the_api_and_to_data_channels() {
+    let account = Account::new("[default]\naws_access_key_id=AKID\naws_secret_access_key=s\n");
+    let expected = ["ssm.eu-west-1.amazonaws.com", "ssmmessages.eu-west-1.amazonaws.com"];
+    let aws = Aws::with_streams();
+    let url = format!("socks5h://{}", aws.address);
+    let mut command = account.ssm(&aws, &["shell", TARGET]);
+    assert_eq!(aws.hosts(command.env("HTTPS_PROXY", "").env("ALL_PROXY", &url)), expected);
+    let aws = Aws::with_streams();
+    let url = format!("socks5h://{}", aws.address);
+    let mut command = account.ssm(&aws, &["shell", TARGET, "--proxy", &url]);
+    assert_eq!(aws.hosts(command.env("HTTPS_PROXY", "http://127.0.0.1:9")), expected);
 }
 
 #[test]
@@ -322,6 +325,26 @@ impl Aws {
         aws
     }
 
+    /// One that starts sessions, whose data channels are refused for good.
+    fn with_streams() -> Self {
+        let answer = r#"{"SessionId":"s-1","TokenValue":"t","StreamUrl":"wss://ssmmessages.eu-west-1.amazonaws.com/v1/data-channel/s-1"}"#;
+        Self::start(move |_, request| match request.contains("AmazonSSM.StartSession") {
+            true => (200, answer.into()),
+            false => (403, "{}".into()),
+        })
+    }
+
+    /// The first two hosts that a shell talks to: the API and the data channel.
+    fn hosts(&self, shell: &mut Command) -> Vec<String> {
+        let mut shell = common::Program::start(shell);
+        shell.wait_for(|_| (!self.keys("ssmmessages").is_empty()).then_some(()));
+        let requests = self.requests.lock().unwrap();
+        let mut hosts: Vec<_> = requests.iter().map(|(host, _)| host.clone()).collect();
+        hosts.dedup();
+        hosts.truncate(2);
+        hosts
+    }
+
     fn bundle(&self) -> PathBuf {
         Path::new(self.dir.path()).join("ca.pem")
     }
@@ -367,17 +390,7 @@ fn serve(
     requests: &Mutex<Vec<(String, String)>>,
     answer: &dyn Fn(&str, &str) -> (u16, String),
 ) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        if stream.read_exact(&mut byte).is_err() {
-            return;
-        }
-        head.extend_from_slice(&byte);
-    }
-    let head = String::from_utf8(head).unwrap();
-    let host = head.strip_prefix("CONNECT ").unwrap().split(':').next().unwrap().to_owned();
-    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+    let Some(host) = led_to(&mut stream) else { return };
     let mut stream = BufReader::new(StreamOwned::new(ServerConnection::new(config).unwrap(), stream));
     while let Some(request) = request(&mut stream) {
         let (status, body) = answer(&host, &request);
@@ -387,6 +400,35 @@ fn serve(
             return;
         }
     }
+}
+
+/// Whom a client of the proxy wants to talk to: with CONNECT, or with SOCKS5.
+fn led_to(stream: &mut TcpStream) -> Option<String> {
+    let mut first = [0];
+    stream.read_exact(&mut first).ok()?;
+    if first == [5] {
+        let mut methods = [0; 2];
+        stream.read_exact(&mut methods).ok()?;
+        assert_eq!(methods, [1, 0], "no login");
+        stream.write_all(&[5, 0]).ok()?;
+        let mut request = [0; 5];
+        stream.read_exact(&mut request).ok()?;
+        assert_eq!(request[..4], [5, 1, 0, 3], "a name");
+        let mut name = vec![0; usize::from(request[4]) + 2];
+        stream.read_exact(&mut name).ok()?;
+        stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).ok()?;
+        name.truncate(name.len() - 2);
+        return String::from_utf8(name).ok();
+    }
+    let mut head = first.to_vec();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).ok()?;
+        head.extend_from_slice(&byte);
+    }
+    let head = String::from_utf8(head).unwrap();
+    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").ok()?;
+    Some(head.strip_prefix("CONNECT ").unwrap().split(':').next().unwrap().to_owned())
 }
 
 /// Head and body of a request, as one text.
