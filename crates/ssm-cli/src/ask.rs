@@ -8,7 +8,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use ssm_session::Secret;
 
-use crate::output::{Lines, complain, is_quiet, visible};
+use crate::output::{CLEAR, Lines, complain, is_quiet, set_question, visible};
 
 const TERMINAL: &str = "/dev/tty";
 
@@ -54,7 +54,10 @@ pub(crate) async fn secret(prompt: &str) -> Result<Secret<String>, String> {
     let failed = |error: io::Error| format!("the terminal failed: {error}");
     // Back on every way out, also when this future is dropped.
     let hidden = Hidden::start(Arc::new(terminal), modes).map_err(failed)?;
-    write!(&*hidden.terminal, "{}", visible(prompt, Lines::Joined)).map_err(failed)?;
+    let prompt = format!("{} ", visible(prompt, Lines::Joined));
+    // A status line may stand there.
+    write!(&*hidden.terminal, "{CLEAR}{prompt}").map_err(failed)?;
+    set_question(Some(prompt));
     let reading = Arc::clone(&hidden.terminal);
     let read = tokio::task::spawn_blocking(move || read_hidden(&*reading)).await;
     let _ = writeln!(&*hidden.terminal, "\r");
@@ -102,6 +105,7 @@ impl Hidden {
 
 impl Drop for Hidden {
     fn drop(&mut self) {
+        set_question(None);
         if let Err(error) = tcsetattr(&*self.terminal, OptionalActions::Drain, &self.modes) {
             complain(format_args!("the terminal is left without echo: {error}"));
         }

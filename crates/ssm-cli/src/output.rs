@@ -1,8 +1,9 @@
 //! What this program says. It says it on stderr: stdout is the user's.
 
 use std::fmt::{self, Display, Write as _};
-use std::io::Write as _;
+use std::io::{self, IsTerminal, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{self, Duration};
 
 use ssm_shell::NoticeWriter;
@@ -14,6 +15,10 @@ const SHOWN_MAX: usize = 4096;
 
 static QUIET: AtomicBool = AtomicBool::new(false);
 static STAMPED: AtomicBool = AtomicBool::new(false);
+static QUESTION: Mutex<Option<String>> = Mutex::new(None);
+
+/// Takes back what stands on the line of a terminal.
+pub(crate) const CLEAR: &str = "\r\x1b[K";
 
 /// From here on, says only why a command failed.
 pub(crate) fn be_quiet() {
@@ -23,6 +28,21 @@ pub(crate) fn be_quiet() {
 /// Whether only failures are said.
 pub(crate) fn is_quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
+}
+
+/// Whether a question stands on the terminal, with nothing but its answer to follow.
+pub(crate) fn is_asking() -> bool {
+    question().is_some()
+}
+
+/// From here on this question stands on the terminal, below all that is said; or none does.
+#[cfg(feature = "aws")]
+pub(crate) fn set_question(question: Option<String>) {
+    *self::question() = question;
+}
+
+fn question() -> MutexGuard<'static, Option<String>> {
+    QUESTION.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Says something the user may want to know, in one line.
@@ -46,6 +66,9 @@ pub(crate) fn complain(text: impl Display) {
         line.push(' ');
     }
     line += &format!("ssm: {}\n", visible(&text.to_string(), Lines::Joined));
+    if let Some(question) = question().as_ref().filter(|_| io::stderr().is_terminal()) {
+        line = format!("{CLEAR}{line}{question}");
+    }
     // In one write, so that lines of several programs do not mix. Nobody is left to tell when stderr is gone.
     let _ = NoticeWriter.write_all(line.as_bytes());
 }

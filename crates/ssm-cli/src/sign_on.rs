@@ -88,7 +88,7 @@ pub(crate) fn code_prompt() -> CodePrompt {
         if request.again {
             complain("that code was not taken; each code is good once, and for half a minute");
         }
-        ask::secret(&format!("ssm: code of {} for {}: ", request.device, request.role)).await
+        ask::secret(&format!("ssm: code of {} for {}:", request.device, request.role)).await
     })
 }
 

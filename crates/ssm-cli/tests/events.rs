@@ -17,7 +17,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 use ssm_loopback::{Direction, Loopback, RuleGuard, Verdict};
 
-use common::{Here, Program, closed_port, echo, exchange, port_of};
+use common::fake_aws::{FakeAws, Home, role};
+use common::{Here, OnTerminal, Program, closed_port, echo, exchange, port_of};
 
 #[test]
 fn the_life_of_a_connection_is_told() {
@@ -116,6 +117,48 @@ fn credentials_are_renewed_before_a_session_is_resumed() {
     assert_eq!(&back, b"across");
     forward.until_event("resumed");
     forward.stop();
+}
+
+#[test]
+fn a_tunnel_on_a_terminal_asks_for_a_code_when_it_needs_one() {
+    let here = Here::start();
+    let home = Home::new(
+        "[profile mfa]\nrole_arn=arn:aws:iam::1:role/R\nsource_profile=mfa\nmfa_serial=DEVICE\n\
+         aws_access_key_id=K\naws_secret_access_key=s\n",
+    );
+    let until = SystemTime::now() + Duration::from_secs(303);
+    let (key, secret) =
+        (here.loopback().access_key().to_owned(), here.loopback().secret_key().expose().clone());
+    let answers = std::sync::Mutex::new(vec!["2999-01-01T00:00:00Z".into(), utc(until)]);
+    let sts = FakeAws::start(move |_| (200, role(&key, &secret, &answers.lock().unwrap().pop().unwrap())));
+    let mut command = here.ssm(&["forward", here.loopback().target(), "-L"]);
+    command.arg(format!("0:{}", echo())).args(["--profile", "mfa"]);
+    home.apply(&mut command);
+    command.env("AWS_ENDPOINT_URL_STS", sts.url()).env("AWS_REGION", here.loopback().region());
+    let mut forward = OnTerminal::with_stdout(&command, 200);
+    let asked = |text: &str| text.ends_with("code of DEVICE for arn:aws:iam::1:role/R: ").then_some(());
+    forward.until(asked);
+    forward.keys("111111\r");
+    let port = forward.until(port_of);
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    exchange(&mut stream, b"before");
+    while SystemTime::now() < until - Duration::from_secs(300) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (_rule, cut) = cut_once(here.loopback(), Verdict::Cut);
+    cut.store(true, Ordering::SeqCst);
+    stream.write_all(b"across").unwrap();
+    forward.until(|text| text.contains("connection was lost").then(|| asked(text))?);
+    // The status line, which is drawn twice a second, does not write over the question.
+    std::thread::sleep(Duration::from_millis(1200));
+    assert!(asked(&forward.written()).is_some(), "{:?}", forward.written());
+    forward.keys("222222\r");
+    let mut back = [0; 6];
+    stream.read_exact(&mut back).unwrap();
+    assert_eq!(&back, b"across");
+    assert!(!forward.written().contains("222222"));
+    forward.signal(Signal::INT);
+    assert_eq!(forward.wait().status.code(), Some(0));
 }
 
 #[test]

@@ -263,7 +263,7 @@ fn answer(asked: &Asked) -> (u16, String) {
             "MultiFactorAuthentication failed with invalid MFA one time pass code. ",
         );
     }
-    (200, role(&format!("AKID{name}"), "2999-01-01T00:00:00Z"))
+    (200, role(&format!("AKID{name}"), "s", "2999-01-01T00:00:00Z"))
 }
 
 fn shell(home: &Home, aws: &FakeAws, profile: &str) -> Command {

@@ -6,10 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::termios::tcgetwinsize;
 use ssm_portfwd::Traffic;
 
-use crate::output::{self, Bytes};
-
-/// Moves to the start of the line and clears it.
-const CLEAR: &str = "\r\x1b[K";
+use crate::output::{self, Bytes, CLEAR};
 
 /// The status line, where there is one: on a terminal that nothing else writes to.
 #[derive(Debug)]
@@ -52,6 +49,10 @@ impl Status {
         let up = rate(sample.sent - self.last.sent, passed);
         let down = rate(sample.received - self.last.received, passed);
         self.last = sample;
+        if output::is_asking() {
+            self.shown = false;
+            return;
+        }
         let mut line = line(counts, up, down);
         // A line that wraps could not be taken back.
         line.truncate(width().saturating_sub(1));
