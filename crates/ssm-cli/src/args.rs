@@ -7,6 +7,8 @@
 
 mod decode;
 mod duration;
+#[cfg(feature = "lookup")]
+mod ecs;
 mod endpoint;
 #[cfg(feature = "aws")]
 mod login;
@@ -25,6 +27,10 @@ use ssm_portfwd::{Destination, ForwardSpec, ListenAddr};
 
 pub(crate) use self::decode::DecodeArgs;
 pub(crate) use self::duration::{DurationArg, LimitArg};
+#[cfg(feature = "lookup")]
+pub(crate) use self::ecs::{
+    EcsArgs, EcsCheckArgs, EcsCommand, EcsExecArgs, EcsForwardArgs, EcsListArgs, PartArgs, PlaceArgs,
+};
 pub(crate) use self::endpoint::{EndpointArg, ProxyArg, Service};
 #[cfg(feature = "aws")]
 pub(crate) use self::login::{LoginArgs, LogoutArgs};
@@ -76,6 +82,8 @@ pub(crate) enum Command {
     Scp(ScpArgs),
     Sftp(SftpArgs),
     SshConfig(SshConfigArgs),
+    #[cfg(feature = "lookup")]
+    Ecs(EcsArgs),
     Resolve(ResolveArgs),
     Decode(DecodeArgs),
     #[cfg(feature = "aws")]
@@ -94,7 +102,7 @@ pub(crate) enum Command {
 /// Ctrl-C ends it, with exit code 0. A session that the service ends is replaced when the next connection needs it.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ForwardArgs {
-    /// Instance id (i-..., mi-...), tag:KEY=VALUE, asg:GROUP, address, name, container (ecs:CLUSTER_TASKID_RUNTIMEID), or alias
+    /// Instance id (i-..., mi-...), tag:KEY=VALUE, asg:GROUP, address, name, container (ecs:CLUSTER/SERVICE-OR-TASK[/CONTAINER]), or alias
     #[arg(required_unless_present = "attach")]
     pub(crate) target: Option<String>,
     /// Where to listen and where to lead, as in ssh: [bind:]port:host:hostport; port:hostport or port for the machine itself

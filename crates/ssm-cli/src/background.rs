@@ -12,6 +12,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal as Number, kill_process, setsid};
@@ -37,6 +38,23 @@ const LOG_KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// What the name of a log ends in; in front of it is the id of the tunnel.
 const LOG_SUFFIX: &str = ".log";
+
+/// Tells the second process the target that was found, so that it asks nobody again.
+const TARGET_VARIABLE: &str = "SSM_BACKGROUND_TARGET";
+
+static TARGET: OnceLock<String> = OnceLock::new();
+
+/// Gives the second process the target that was found. To be called before [`launch`]; the first call counts.
+#[cfg(feature = "lookup")]
+pub(crate) fn hand_over(target: &str) {
+    let _ = TARGET.set(target.to_owned());
+}
+
+/// The target that the first process has found.
+#[cfg(feature = "lookup")]
+pub(crate) fn handed_over() -> Option<String> {
+    std::env::var(TARGET_VARIABLE).ok()
+}
 
 /// Starts the second process and waits until it is ready, which may take `timeout`; ends with its exit code when it fails.
 pub(crate) async fn launch(timeout: Option<Duration>, signals: &mut Signals) -> Result<ExitCode, Error> {
@@ -77,6 +95,7 @@ fn spawn() -> io::Result<(Child, UnixStream)> {
     ours.set_nonblocking(true)?;
     let mut command = Command::new(std::env::current_exe()?);
     command.args(std::env::args_os().skip(1)).arg(DETACHED).stdin(OwnedFd::from(theirs));
+    command.envs(TARGET.get().map(|target| (TARGET_VARIABLE, target)));
     Ok((command.spawn()?, UnixStream::from_std(ours)?))
 }
 

@@ -101,6 +101,18 @@ pub(crate) enum Error {
     /// Something of the user's is in the way, and was left as it is.
     #[error("{0}")]
     InTheWay(String),
+    /// Nobody could be asked, or what was asked for is not there.
+    #[cfg(feature = "lookup")]
+    #[error(transparent)]
+    Lookup(#[from] ssm_resolve::LookupError),
+    /// ECS does not do it.
+    #[cfg(feature = "lookup")]
+    #[error("{0}")]
+    Ecs(String),
+    /// There is more to say than a line holds.
+    #[cfg(feature = "lookup")]
+    #[error("{}", .0.join("; "))]
+    Lines(Vec<String>),
     /// Something local.
     #[error("{what}: {source}")]
     Local { what: &'static str, source: io::Error },
@@ -121,6 +133,8 @@ impl Error {
             Self::Resolve(error) => error.to_string().lines().for_each(complain),
             #[cfg(feature = "aws")]
             Self::Left(_) => {}
+            #[cfg(feature = "lookup")]
+            Self::Lines(lines) => lines.iter().for_each(complain),
             error => complain(error),
         }
     }

@@ -102,6 +102,8 @@ fn run(args: Args) -> Result<ExitCode, Error> {
             Command::Up(args) => command::up::run(&args, &config()?).await,
             Command::Status(args) => command::status::run(&args, &config()?).await,
             Command::Down(args) => command::down::run(&args).await,
+            #[cfg(feature = "lookup")]
+            Command::Ecs(args) => command::ecs::run(args, &config()?).await,
             Command::Config(args) => command::config::run(&args, config_flag.as_deref()),
             Command::Proxy(args) => command::proxy::run(args, &config()?).await,
             Command::Ssh(args) => command::ssh::ssh(args, &config()?, &globals).await,

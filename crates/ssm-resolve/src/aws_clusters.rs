@@ -109,7 +109,7 @@ fn task(task: &types::Task) -> Task {
         id: last(task.task_arn()),
         group: task.group().unwrap_or_default().into(),
         state: task.last_status().unwrap_or_default().into(),
-        stopped_reason: task.stopped_reason().map(Into::into),
+        stopped_reason: task.stopped_reason().filter(|reason| !reason.is_empty()).map(Into::into),
         exec: if task.enable_execute_command() { Exec::Enabled } else { Exec::Disabled },
         containers: task.containers().iter().map(container).collect(),
     }

@@ -25,8 +25,8 @@ const MAX_SHOWN: usize = 20;
 
 /// Containers of ECS by `ecs:CLUSTER/SERVICE-OR-TASK[/CONTAINER]`, the same as a bare name, or an ARN.
 ///
-/// Each part is a name, the id of a task, or the beginning of one that no other has. Two API calls when the first two are written in
-/// full. A task of several containers is one machine for each.
+/// Each part is a name, the id of a task, or the beginning of one that no other has; tasks without a service go by the family of their
+/// definition. Two API calls when cluster and service are written in full. A task of several containers is one machine for each.
 #[derive(Debug, Clone)]
 pub struct Containers<C> {
     clusters: C,
@@ -132,10 +132,26 @@ impl<C: Clusters> Containers<C> {
                 ids.more = More::Maybe;
             }
         }
-        if ids.names.is_empty() {
-            return Err(no_task(cluster, name, &services, may_be_service, may_be_task));
+        if !ids.names.is_empty() {
+            return self.described(cluster, ids).await;
         }
-        self.described(cluster, ids).await
+        if may_be_service && let Some(found) = self.of_family(cluster, name).await? {
+            return Ok(found);
+        }
+        Err(no_task(cluster, name, &services, may_be_service, may_be_task))
+    }
+
+    /// The tasks without a service go by the family of their definition, in full.
+    async fn of_family(&self, cluster: &str, name: &str) -> Result<Option<FoundTasks>, LookupError> {
+        let ids = self.clusters.tasks(cluster, None, MAX_TASKS).await?;
+        if ids.names.is_empty() {
+            return Ok(None);
+        }
+        let FoundTasks::Tasks { mut tasks, more } = self.described(cluster, ids).await? else {
+            return Ok(None);
+        };
+        tasks.retain(|task| task.group.strip_prefix("family:") == Some(name));
+        Ok((!tasks.is_empty()).then_some(FoundTasks::Tasks { tasks, more }))
     }
 
     async fn of_services(&self, cluster: &str, services: &Listed) -> Result<Listed, LookupError> {

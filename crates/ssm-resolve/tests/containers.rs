@@ -54,6 +54,16 @@ async fn a_beginning_is_enough_when_nothing_else_begins_so() {
 }
 
 #[tokio::test]
+async fn a_task_without_a_service_goes_by_its_family() {
+    let chain = Chain::new().then(Containers::new(ecs()));
+    for text in ["ecs:prod/job", "ecs:prod/04"] {
+        let resolved = chain.resolve(&target(text)).await.unwrap();
+        assert_eq!(resolved.found.name.as_deref(), Some("job/job"), "{text}");
+    }
+    assert!(chain.resolve(&target("ecs:prod/jo")).await.is_err());
+}
+
+#[tokio::test]
 async fn several_containers_are_listed() {
     let chain = Chain::new().then(Containers::new(ecs()));
     let error = chain.resolve(&target("ecs:prod/web")).await.unwrap_err();

@@ -14,7 +14,7 @@ use super::{ConnectionArgs, LimitArg, Parameter};
 /// line tells what can be asked of ssm itself; ~. ends the session.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ShellArgs {
-    /// Instance id (i-..., mi-...), tag:KEY=VALUE, asg:GROUP, address, name, container (ecs:CLUSTER_TASKID_RUNTIMEID), or alias
+    /// Instance id (i-..., mi-...), tag:KEY=VALUE, asg:GROUP, address, name, container (ecs:CLUSTER/SERVICE-OR-TASK[/CONTAINER]), or alias
     #[arg(required_unless_present = "attach")]
     pub(crate) target: Option<String>,
     /// Run this in the terminal in place of a shell, as AWS-StartInteractiveCommand

@@ -5,6 +5,8 @@ pub(crate) mod config;
 pub(crate) mod decode;
 pub(crate) mod demo;
 pub(crate) mod down;
+#[cfg(feature = "lookup")]
+pub(crate) mod ecs;
 pub(crate) mod forward;
 mod group;
 mod instance_connect;

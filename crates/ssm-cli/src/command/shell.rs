@@ -58,6 +58,23 @@ pub(crate) async fn run(mut args: ShellArgs, config: &Config) -> Result<ExitCode
     exit_code(&exit)
 }
 
+/// Drives a session that takes keys until its end, without a recording.
+#[cfg(feature = "lookup")]
+pub(crate) async fn carry(
+    session: ssm_session::Session<crate::control::Control>,
+    escape: EscapeArg,
+    idle_notice: crate::args::LimitArg,
+) -> Result<ExitCode, Error> {
+    if !io::stdin().is_terminal() {
+        say("stdin is not a terminal: what it holds is typed, and at its end Ctrl-D");
+    }
+    let io = Io::stdio()?.escapes(escape.0).idle_notice(idle_notice.0);
+    let about = About { escape, session: session.id().to_string() };
+    let exit = ssm_shell::run(session, io, |notice| about.tell(notice)).await?;
+    tell_end(&exit);
+    exit_code(&exit)
+}
+
 /// What a file has to be typed: its lines, each with the key that ends one, whatever ends them there.
 fn read_init(path: &Path) -> Result<Vec<u8>, Error> {
     let failed = |error| Error::Usage(format!("cannot read {}: {error}", path.display()));
