@@ -9,6 +9,8 @@ mod aws_cli;
 mod aws_profile;
 mod browser;
 mod crowd;
+#[cfg(feature = "lookup")]
+mod ecs;
 mod git;
 mod iperf;
 mod kms;
