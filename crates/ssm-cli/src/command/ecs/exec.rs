@@ -33,7 +33,10 @@ pub(super) async fn run(mut args: EcsExecArgs, config: &Config) -> Result<ExitCo
         endpoint = start(&ecs, &chosen, &command) => endpoint?,
         signal = signals.next() => return Ok(ExitCode::from(signal.exit_code())),
     };
-    let session = match open(&ecs, endpoint, &mut signals).await? {
+    // What it is started on is a part of what the key of an encrypted session is made for.
+    let target = chosen.task.session_target(&chosen.container).ok().map(|target| target.to_string());
+    let config = ssm_session::Config { target, ..options::shell_config() };
+    let session = match open(&ecs, endpoint, config, &mut signals).await? {
         Opened::Session(session) => *session,
         Opened::Left(signal) => return Ok(ExitCode::from(signal.exit_code())),
     };
@@ -72,11 +75,16 @@ fn endpoint(answer: ExecuteCommandOutput) -> Result<Endpoint, Error> {
 }
 
 /// Opens the session. It is resumed and ended through Systems Manager, as any other.
-async fn open(ecs: &Ecs, endpoint: Endpoint, signals: &mut Signals) -> Result<Opened, Error> {
+async fn open(
+    ecs: &Ecs,
+    endpoint: Endpoint,
+    config: ssm_session::Config,
+    signals: &mut Signals,
+) -> Result<Opened, Error> {
     let control = Control::Aws(ecs.account.clone());
     let id = endpoint.session_id.clone();
     let opened = tokio::select! {
-        session = Session::open(control.clone(), endpoint, options::shell_config()) => session.map_err(Error::from),
+        session = Session::open(control.clone(), endpoint, config) => session.map_err(Error::from),
         signal = signals.next() => {
             terminate(&control, &id).await;
             return Ok(Opened::Left(signal));
