@@ -1,4 +1,4 @@
-//! A transfer between two channels without any IO, and the bare digests that no implementation can do without, in the same
+//! A transfer between two channels without any IO, in the clear and encrypted, and the bare digests that no implementation can do without, in the same
 //! run: each message is hashed once by its sender and once by its receiver.
 //!
 //! `cargo bench -p ssm-channel`
@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use sha2::{Digest as _, Sha256};
-use ssm_channel::{Channel, Config, Event, Handshake, Offer, Role, Transmit};
+use ssm_channel::{
+    Channel, Config, DATA_KEY_LEN, DataKey, Event, Handshake, KmsOffer, Offer, Role, Transmit,
+};
 use ssm_proto::{PayloadType, Strictness, Token};
 
 /// Payloads of AWS's programs, and the largest that the gateway is known to take.
@@ -28,11 +30,19 @@ fn transfer(criterion: &mut Criterion) {
         let (elements, bytes) = (u64::from(MESSAGES), u64::from(MESSAGES) * size as u64);
         group.throughput(Throughput::ElementsAndBytes { elements, bytes });
         group.bench_function(BenchmarkId::new("upload", size), |bencher| {
-            let mut pair = Pair::new(size);
+            let mut pair = Pair::new(size, None);
             bencher.iter(|| pair.transfer(Role::Client, &payload));
         });
         group.bench_function(BenchmarkId::new("download", size), |bencher| {
-            let mut pair = Pair::new(size);
+            let mut pair = Pair::new(size, None);
+            bencher.iter(|| pair.transfer(Role::Agent, &payload));
+        });
+        group.bench_function(BenchmarkId::new("encrypted upload", size), |bencher| {
+            let mut pair = Pair::new(size, Some(kms()));
+            bencher.iter(|| pair.transfer(Role::Client, &payload));
+        });
+        group.bench_function(BenchmarkId::new("encrypted download", size), |bencher| {
+            let mut pair = Pair::new(size, Some(kms()));
             bencher.iter(|| pair.transfer(Role::Agent, &payload));
         });
         group.bench_function(BenchmarkId::new("bare digests", size), |bencher| {
@@ -54,7 +64,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(payload_len: usize) -> Self {
+    fn new(payload_len: usize, kms: Option<KmsOffer>) -> Self {
         let now = start();
         let unix = Duration::from_secs(1_700_000_000);
         let client = Config { payload_len, pacing: None, ..Config::client() };
@@ -62,7 +72,7 @@ impl Pair {
             session_type: "Standard_Stream".into(),
             properties: None,
             handshake: Handshake::Required,
-            kms: None,
+            kms,
         };
         let agent = Config { payload_len, strictness: Strictness::Lenient, ..Config::agent("i-0", offer) };
         let mut pair = Self {
@@ -112,12 +122,23 @@ fn carry(now: Instant, from: &mut Channel, to: &mut Channel) -> bool {
             moved = true;
         }
         while let Some(event) = to.poll_event() {
-            if let Event::Payload { payload, .. } = event {
-                black_box(payload);
+            match event {
+                Event::Payload { payload, .. } => drop(black_box(payload)),
+                Event::KeyRequired(_) => to.install_key(now, Ok(data_key())),
+                _ => {}
             }
         }
     }
     moved
+}
+
+/// Encryption as an account's preferences ask for it.
+fn kms() -> KmsOffer {
+    KmsOffer { key_id: "key".into(), challenge: None, require_challenge: false }
+}
+
+fn data_key() -> DataKey {
+    DataKey::new(&[7; DATA_KEY_LEN], Vec::new()).expect("it is long enough")
 }
 
 #[expect(clippy::disallowed_methods, reason = "an origin for virtual time: only differences matter")]

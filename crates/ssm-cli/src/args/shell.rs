@@ -38,6 +38,9 @@ pub(crate) struct ShellArgs {
     /// Say so when nothing was typed or shown for this long, or off; the service ends a session after 20 minutes of it
     #[arg(long, value_name = "TIME|off", default_value = "15m")]
     pub(crate) idle_notice: LimitArg,
+    /// Open the session only when it is encrypted with a KMS key, beyond TLS
+    #[arg(long)]
+    pub(crate) require_encryption: bool,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
 }

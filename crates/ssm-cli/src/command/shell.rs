@@ -6,7 +6,7 @@ use std::io::{self, Cursor, IsTerminal, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ssm_session::{CloseReason, SessionKind, StartSession};
+use ssm_session::{CloseReason, Encryption, SessionKind, StartSession};
 use ssm_shell::{EndedBy, Exit, Io, Notice, Question, Recording, Statistics};
 
 use crate::args::{EscapeArg, ShellArgs};
@@ -33,7 +33,11 @@ pub(crate) async fn run(mut args: ShellArgs, config: &Config) -> Result<ExitCode
     let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
     let mut source = Source::load(&args.connection, "ssm shell").await?;
     let record = args.record.as_deref().map(Record::create).transpose()?;
-    let session = match command::open(&mut source, &request, options::shell_config(), &mut signals).await? {
+    let mut config = options::shell_config();
+    if args.require_encryption {
+        config.channel.encryption = Encryption::Required;
+    }
+    let session = match command::open(&mut source, &request, config, &mut signals).await? {
         Opened::Session(session) => *session,
         Opened::Left(signal) => return Ok(ExitCode::from(signal.exit_code())),
     };

@@ -33,6 +33,17 @@ fn a_shell_is_encrypted_with_a_key_of_the_loopback() {
     assert!(stderr.contains("This session is encrypted using AWS KMS."), "{stderr}");
 }
 
+#[test]
+fn a_shell_in_the_clear_is_refused_where_encryption_is_asked_for() {
+    let loopback = Loopback::start();
+    let mut command = loopback.ssm(&["shell", &loopback.target, "--require-encryption"]);
+    let (mut process, stdin) = Process::spawn_with_stdin(&mut command);
+    drop(stdin);
+    assert_eq!(process.wait().code(), Some(255), "{}", process.stderr());
+    assert!(process.stderr().contains("it is not encrypted with a KMS key"), "{}", process.stderr());
+    assert_eq!(process.stdout(), "");
+}
+
 /// moto makes the key for the client and decrypts it for the agent: both have to name the same context.
 #[test]
 fn a_shell_is_encrypted_with_a_key_of_moto() {
