@@ -6,6 +6,7 @@
 )]
 
 mod decode;
+mod doctor;
 mod duration;
 #[cfg(feature = "lookup")]
 mod ecs;
@@ -26,6 +27,7 @@ use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use ssm_portfwd::{Destination, ForwardSpec, ListenAddr};
 
 pub(crate) use self::decode::DecodeArgs;
+pub(crate) use self::doctor::DoctorArgs;
 pub(crate) use self::duration::{DurationArg, LimitArg};
 #[cfg(feature = "lookup")]
 pub(crate) use self::ecs::{
@@ -90,6 +92,7 @@ pub(crate) enum Command {
     Login(LoginArgs),
     #[cfg(feature = "aws")]
     Logout(LogoutArgs),
+    Doctor(DoctorArgs),
     Plugin(PluginArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),

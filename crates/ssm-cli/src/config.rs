@@ -38,7 +38,7 @@ const LEN_MAX: u64 = 1024 * 1024;
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// Everything that is said outside of the command line.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Config {
     pub(crate) path: Option<PathBuf>,
     variables: Settings,

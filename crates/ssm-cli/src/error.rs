@@ -87,6 +87,9 @@ pub(crate) enum Error {
     /// What was to be stopped goes on, or was never there.
     #[error("{0}")]
     NotStopped(String),
+    /// The doctor found something.
+    #[error("{failed} of {all} checks failed")]
+    Unwell { failed: usize, all: usize },
     /// Tunnels of a group could not be started.
     #[error("{0}")]
     NotUp(String),
@@ -149,7 +152,7 @@ impl Error {
             Self::Command { .. } => NOT_RUNNABLE,
             #[cfg(feature = "aws")]
             Self::Left(signal) => signal.exit_code(),
-            Self::Mismatch(_) | Self::NotStopped(_) | Self::InTheWay(_) => 1,
+            Self::Mismatch(_) | Self::NotStopped(_) | Self::InTheWay(_) | Self::Unwell { .. } => 1,
             _ => FAILURE,
         })
     }

@@ -117,6 +117,7 @@ fn run(args: Args) -> Result<ExitCode, Error> {
             #[cfg(feature = "aws")]
             Command::Logout(args) => command::login::forget(&args, &config()?).await,
             Command::Plugin(args) => plugin::command(args).await,
+            Command::Doctor(args) => command::doctor::run(args, config_flag.as_deref()).await,
             Command::Completions(args) => Ok(command::completions::run(&args, config_flag.as_deref())),
             Command::Man(args) => command::man::run(&args),
             Command::Loopback(args) => command::loopback::run(&args).await,

@@ -14,7 +14,7 @@ const FIPS_VARIABLE: &str = "AWS_USE_FIPS_ENDPOINT";
 const DUAL_STACK_VARIABLE: &str = "AWS_USE_DUALSTACK_ENDPOINT";
 
 /// Proxies and certificates: flags before the environment.
-pub(crate) fn network(connection: &ConnectionArgs) -> Result<Network, Error> {
+pub(crate) fn options(connection: &ConnectionArgs) -> Result<NetworkOptions, Error> {
     let mut options = NetworkOptions::from_env();
     if connection.ca_bundle.is_some() {
         options.ca_bundle.clone_from(&connection.ca_bundle);
@@ -30,7 +30,12 @@ pub(crate) fn network(connection: &ConnectionArgs) -> Result<Network, Error> {
     if connection.no_proxy.is_some() {
         options.no_proxy.clone_from(&connection.no_proxy);
     }
-    Network::new(&options).map_err(|error| Error::Usage(error.to_string()))
+    Ok(options)
+}
+
+/// The way out with these.
+pub(crate) fn network(connection: &ConnectionArgs) -> Result<Network, Error> {
+    Network::new(&options(connection)?).map_err(|error| Error::Usage(error.to_string()))
 }
 
 /// Where data channels lead: a flag before the environment.

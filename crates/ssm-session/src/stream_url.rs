@@ -130,8 +130,9 @@ impl StreamHosts {
             return Some(format!("{scheme}://{authority}"));
         }
         let region = self.region.as_deref().filter(|_| self.trusted.is_empty())?;
-        let [suffix, _dual_stack] = partition_of_region(region).suffixes;
-        Some(format!("https://{SERVICE}.{region}.{suffix}"))
+        let suffix = partition_of_region(region).suffixes[usize::from(self.dual_stack)];
+        let service = if self.fips { FIPS_SERVICE } else { SERVICE };
+        Some(format!("https://{service}.{region}.{suffix}"))
     }
 
     /// Judges a stream URL and puts the endpoint in its place.

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::output::complain;
 
 /// Commands with a target that may be an alias.
-const WITH_TARGET: [&str; 5] = ["shell", "forward", "proxy", "resolve", "config"];
+const WITH_TARGET: [&str; 6] = ["shell", "forward", "proxy", "resolve", "config", "doctor"];
 
 /// Commands with names of groups.
 const WITH_GROUPS: [&str; 3] = ["up", "status", "down"];

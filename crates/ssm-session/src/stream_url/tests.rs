@@ -276,6 +276,8 @@ fn data_channels_usually_lead_to_the_host_of_their_region() {
     assert_eq!(StreamHosts::default().usual_url(), None);
     assert_eq!(of("eu-west-1").trusting("http://10.0.0.1:4566").usual_url(), None);
     let endpoint = StreamEndpoint::parse("https://vpce.example:8443").ok();
+    let both = StreamHosts { fips: true, dual_stack: true, ..of("us-east-1") };
+    assert_eq!(both.usual_url().as_deref(), Some("https://ssmmessages-fips.us-east-1.api.aws"));
     let own = StreamHosts { endpoint, ..of("eu-west-1") };
     assert_eq!(own.usual_url().as_deref(), Some("https://vpce.example:8443"));
 }

@@ -1,0 +1,147 @@
+//! Programs on this machine that have to do with sessions.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+
+use super::outcome::{Finding, Outcome};
+use crate::process;
+
+/// What a program may say of its version.
+const SAID_MAX: u64 = 4096;
+
+/// From here on the AWS CLI does not call a plugin outdated (AWS CLI `sessionmanager.py`), and AWS supports it.
+const PLUGIN_SINCE: [u64; 4] = [1, 2, 764, 0];
+
+/// The AWS CLI, which nothing here needs.
+pub(super) async fn aws_cli() -> Finding {
+    let Some(path) = find("aws") else {
+        return Ok(Outcome::skip("there is no AWS CLI on PATH, and nothing here needs it"));
+    };
+    let said = says(&path, "--version").await.map_err(|why| {
+        Outcome::warn(format!("{}: {why}", path.display()), "see what `aws --version` says")
+    })?;
+    let version = said.split_whitespace().next().unwrap_or_default();
+    Ok(Outcome::ok(format!("{version}, {}", path.display())).with("version", version))
+}
+
+/// What the AWS CLI starts for sessions.
+pub(super) async fn plugin() -> Finding {
+    const NAME: &str = "session-manager-plugin";
+    let Some(path) = find(NAME) else {
+        return Ok(match find("aws") {
+            None => Outcome::skip(format!("there is no {NAME} on PATH, and no AWS CLI that could need it")),
+            Some(_) => Outcome::warn(
+                format!("there is no {NAME} on PATH, so the AWS CLI has no sessions"),
+                "let this program be it: ssm plugin install",
+            ),
+        });
+    };
+    let shown = path.display().to_string();
+    let said = says(&path, "--version").await.map_err(|why| {
+        Outcome::warn(
+            format!("{shown}: {why}"),
+            "let this program take its place: ssm plugin install --force",
+        )
+    })?;
+    let is_ours = process::own_path().is_ok_and(|own| process::is_same(&path, &own));
+    let whose = if is_ours { "this program" } else { "another program" };
+    let outcome = match version(&said) {
+        None => Outcome::warn(
+            format!("{shown} is {whose}, and says {said:?} for a version"),
+            "the AWS CLI compares versions; put a plugin there that has one",
+        ),
+        Some(number) if number < PLUGIN_SINCE => Outcome::warn(
+            format!("{shown} is {whose}: {said}, which the AWS CLI takes for outdated"),
+            "let this program take its place: ssm plugin install --force",
+        ),
+        Some(_) => Outcome::ok(format!("{said}, {shown}, {whose}")),
+    };
+    Ok(outcome.with("version", said).with("path", shown))
+}
+
+/// What `ssm proxy` works for.
+pub(super) async fn ssh() -> Finding {
+    let Some(path) = find("ssh") else {
+        return Ok(Outcome::warn("there is no ssh on PATH", "install OpenSSH for `ssm proxy`"));
+    };
+    let said = says(&path, "-V")
+        .await
+        .map_err(|why| Outcome::warn(format!("{}: {why}", path.display()), "see what `ssh -V` says"))?;
+    let version = said.split([' ', ',']).next().unwrap_or_default();
+    Ok(Outcome::ok(format!("{version}, {}", path.display())).with("version", version))
+}
+
+/// The program of this name that a shell would run.
+fn find(name: &str) -> Option<PathBuf> {
+    let folders = env::var_os("PATH")?;
+    env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| is_program(path))
+}
+
+fn is_program(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
+/// The first line a program says of itself, on either way out.
+async fn says(program: &Path, flag: &str) -> Result<String, String> {
+    let mut command = Command::new(program);
+    command.arg(flag).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().map_err(|error| format!("it does not run: {error}"))?;
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let mut said = Vec::new();
+    let read = async || -> io::Result<()> {
+        if let Some(out) = out {
+            out.take(SAID_MAX).read_to_end(&mut said).await?;
+        }
+        if let Some(err) = err {
+            err.take(SAID_MAX).read_to_end(&mut said).await?;
+        }
+        Ok(())
+    };
+    read().await.map_err(|error| error.to_string())?;
+    let status = child.wait().await.map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&said);
+    let line = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    if status.success() { Ok(line.to_owned()) } else { Err(format!("{status}: {line}")) }
+}
+
+/// As the AWS CLI reads it: up to four numbers.
+fn version(text: &str) -> Option<[u64; 4]> {
+    let mut numbers = [0; 4];
+    let mut parts = text.trim().split('.');
+    for number in &mut numbers {
+        match parts.next() {
+            Some(part) => *number = part.parse().ok()?,
+            None => break,
+        }
+    }
+    parts.next().is_none().then_some(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_up_to_four_numbers() {
+        assert_eq!(version("1.2.764.0\n"), Some(PLUGIN_SINCE));
+        assert_eq!(version("1.2"), Some([1, 2, 0, 0]));
+        assert!(version("1.2.677.0").unwrap() < PLUGIN_SINCE && version("1.10").unwrap() > PLUGIN_SINCE);
+        for wrong in ["", "1.2.3.4.5", "1.x", "1.2.764.0-rc", "The plugin was installed"] {
+            assert_eq!(version(wrong), None, "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_program_that_fails_is_told_with_what_it_says() {
+        let sh = find("sh").unwrap();
+        assert!(says(&sh, "--no-such-flag").await.unwrap_err().contains("exit status"));
+        assert!(says(Path::new("/nonexistent/ssh"), "-V").await.unwrap_err().contains("does not run"));
+    }
+}

@@ -1,0 +1,770 @@
+//! `ssm doctor` against the loopback, and against services and networks with something wrong.
+//!
+//! Nothing here leaves this machine. What the foreign services answer has the shapes of botocore's models.
+
+#![cfg(feature = "aws")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use serde_json::{Value, json};
+use ssm_loopback::{Config, Document};
+
+use crate::common::{Here, OnTerminal, closed_port, screen, ssm};
+
+const TARGET: &str = "i-0123456789abcdef0";
+
+/// Nobody's.
+const SECRET: &str = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEYhush";
+
+#[test]
+fn a_machine_that_is_well_is_told_so() {
+    let here = Here::start();
+    let secret = here.loopback().secret_key().expose().clone();
+    let key = here.loopback().access_key().to_owned();
+    let report = Report::of(&mut here.ssm(&["doctor", TARGET]));
+    assert_eq!(report.code, 0, "{report:?}");
+    for check in [
+        "ssm",
+        "config",
+        "folders",
+        "network",
+        "region",
+        "credentials",
+        "endpoint-ssm",
+        "endpoint-sts",
+        "clock",
+        "identity",
+        "ssm:StartSession",
+        "ssm:ResumeSession",
+        "ssm:TerminateSession",
+        "ssm:DescribeSessions",
+        "ssm:DescribeInstanceInformation",
+        "preferences",
+        "documents",
+        "target",
+        "node",
+        "connection",
+        "agent",
+        "platform",
+    ] {
+        assert_eq!(report.verdict(check), "ok", "{check}: {report:?}");
+    }
+    assert_eq!(report.facts("region"), &json!({ "region": "us-east-1", "from": "AWS_REGION" }));
+    assert_eq!(report.facts("identity")["account"], "000000000000");
+    assert_eq!(report.facts("endpoint-ssm")["url"], here.loopback().endpoint_url());
+    assert!(report.facts("clock")["ahead_s"].as_f64().unwrap().abs() < 30.0);
+    assert!(report.found("credentials").ends_with(", from the environment"));
+    assert!(report.found("agent").starts_with("3.3.987.0: several connections in a session, other hosts"));
+    assert!(!report.stdout.contains(&secret) && !report.stdout.contains(&key), "{}", report.stdout);
+}
+
+#[test]
+fn lines_are_for_people_and_end_with_a_sum() {
+    let here = Here::start();
+    let outcome = common::Program::start(here.ssm(&["doctor", TARGET]).env("PATH", "/nonexistent")).wait();
+    assert!(outcome.status.success(), "{outcome:?}");
+    let names: Vec<&str> = outcome
+        .stdout
+        .lines()
+        .filter(|line| !line.starts_with(' '))
+        .map(|line| line[6..].split(' ').next().unwrap())
+        .collect();
+    assert_eq!(names[..4], ["ssm", "config", "folders", "open-files"]);
+    assert_eq!(names[names.len() - 4..], ["node", "connection", "agent", "platform"]);
+    let ssh = "\nwarn  ssh                              there is no ssh on PATH\n";
+    assert!(outcome.stdout.contains(ssh), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("  -> install OpenSSH for `ssm proxy`\n"), "{}", outcome.stdout);
+    let said = format!("ssm: nothing has failed in {} checks; warnings: 1\n", names.len());
+    assert_eq!(outcome.stderr, said);
+}
+
+#[test]
+fn a_terminal_shows_what_is_waited_for_until_it_is_there() {
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let fake = Fake::start(move |call, request| {
+        if call == "GetCallerIdentity" {
+            let _ = held.lock().unwrap().recv();
+        }
+        healthy(call, request)
+    });
+    let terminal = OnTerminal::with_stdout(&fake.ssm(&["doctor"]), 200);
+    terminal.until(|written| written.contains("waiting for identity").then_some(()));
+    drop(release);
+    let outcome = terminal.wait();
+    assert!(outcome.status.success(), "{outcome:?}");
+    let screen = screen(&outcome.stderr);
+    assert!(screen.iter().any(|line| line.starts_with("ok    identity  ")), "{screen:?}");
+    assert!(!screen.iter().any(|line| line.contains("waiting for")), "{screen:?}");
+}
+
+#[test]
+fn without_credentials_the_way_and_the_clock_are_still_looked_at() {
+    let fake = Fake::start(healthy);
+    let report = Report::of(fake.ssm(&["doctor", TARGET]).env_remove("AWS_ACCESS_KEY_ID"));
+    assert_eq!(report.code, 1);
+    assert_eq!(report.failed(), ["credentials"], "{report:?}");
+    assert!(report.found("credentials").contains("AWS_ACCESS_KEY_ID"), "{report:?}");
+    for check in ["endpoint-ssm", "clock"] {
+        assert_eq!(report.verdict(check), "ok", "{report:?}");
+    }
+    for check in ["identity", "ssm:StartSession", "preferences", "node"] {
+        assert_eq!(report.found(check), "not known: there are no credentials");
+    }
+    let report = Report::of(fake.ssm(&["doctor"]).env_remove("AWS_REGION"));
+    assert_eq!(report.failed(), ["region"], "{report:?}");
+    assert_eq!(report.found("credentials"), "not known: there is no account, see region");
+}
+
+#[test]
+fn a_mistake_in_the_configuration_is_a_finding() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    fs::write(&path, "[defaults]\nprofil = 'x'\n").unwrap();
+    let fake = Fake::start(healthy);
+    let report = Report::of(&mut fake.ssm(&["--config", path.to_str().unwrap(), "doctor"]));
+    assert_eq!(report.failed(), ["config"], "{report:?}");
+    assert!(report.found("config").contains(":2: defaults.profil: "), "{report:?}");
+    fs::write(&path, format!("[alias.db]\ntarget = '{TARGET}'\nregion = 'eu-central-1'\ndocument = 'Own'\n"))
+        .unwrap();
+    let report = Report::of(&mut fake.ssm(&["--config", path.to_str().unwrap(), "doctor", "db"]));
+    assert_eq!(report.failed(), ["document"], "{report:?}");
+    assert_eq!(report.found("document"), "Own is not in this region");
+    assert!(report.found("config").ends_with("config.toml, with 1 alias and 0 groups"), "{report:?}");
+    assert_eq!(report.facts("region")["from"], format!("{}:3", path.display()));
+    assert_eq!(report.facts("target")["target"], TARGET);
+}
+
+#[test]
+fn a_clock_that_is_wrong_is_told_by_how_much() {
+    for (offset, verdict, found) in
+        [(-90, "warn", "1 min "), (600, "fail", "9 min 59 s behind"), (-900, "fail", " ahead of")]
+    {
+        let fake = Fake::start(healthy).at(offset);
+        let report = Report::of(&mut fake.ssm(&["doctor"]));
+        assert_eq!(report.verdict("clock"), verdict, "{report:?}");
+        let close =
+            report.found("clock").contains(found) || report.found("clock").contains("10 min 0 s behind");
+        assert!(close, "{report:?}");
+    }
+}
+
+#[test]
+fn who_opens_tls_is_named() {
+    let fake = Fake::secure(healthy, Validity::Long);
+    let report = Report::of(&mut fake.ssm(&["doctor"]));
+    assert_eq!(report.code, 0, "{report:?}");
+    let facts = report.facts("endpoint-ssm");
+    assert_eq!((&facts["tls"], &facts["issuer"]), (&"TLS 1.3".into(), &"Corp Inspection CA".into()));
+    assert_eq!(
+        facts["addresses"][0].as_str().map(|address| address == "127.0.0.1" || address == "::1"),
+        Some(true)
+    );
+    // The roots of the system do not have it.
+    let report = Report::of(
+        fake.ssm(&["doctor"]).env_remove("AWS_CA_BUNDLE").env("SSL_CERT_FILE", other_authority(&fake)),
+    );
+    assert!(report.failed().contains(&"endpoint-ssm".to_owned()), "{report:?}");
+    let found = report.found("endpoint-ssm");
+    assert!(
+        found.contains("not trusted") && found.ends_with("the certificate is by Corp Inspection CA"),
+        "{found}"
+    );
+    assert!(report.advice("endpoint-ssm").contains("AWS_CA_BUNDLE"));
+    assert_eq!(report.found("ssm:StartSession"), "not known: ssm is not reached");
+}
+
+#[test]
+fn a_certificate_of_another_time_or_host_is_told_as_such() {
+    let fake = Fake::secure(healthy, Validity::Over);
+    let report = Report::of(&mut fake.ssm(&["doctor"]));
+    assert!(
+        report.found("endpoint-ssm").contains("its certificate has expired, on Sat, 01 Jan 2000"),
+        "{report:?}"
+    );
+    let fake = Fake::secure(healthy, Validity::Long);
+    let url = fake.url.replace("localhost", "127.0.0.1");
+    let report = Report::of(fake.ssm(&["doctor"]).env("AWS_ENDPOINT_URL", url));
+    assert!(report.found("endpoint-ssm").contains("only valid for DnsName(\"localhost\")"), "{report:?}");
+}
+
+#[test]
+fn a_port_that_is_closed_and_one_without_tls_are_told_apart() {
+    let port = closed_port();
+    let fake = Fake::start(healthy);
+    let report =
+        Report::of(fake.ssm(&["doctor"]).env("AWS_ENDPOINT_URL_SSM", format!("https://127.0.0.1:{port}")));
+    assert_eq!(report.failed(), ["endpoint-ssm"], "{report:?}");
+    assert_eq!(report.facts("endpoint-ssm")["step"], "connect");
+    assert!(report.found("endpoint-ssm").contains("refused"), "{report:?}");
+    assert_eq!(report.verdict("identity"), "ok");
+    let here = Here::start();
+    let plain = here.loopback().endpoint_url().replace("http:", "https:");
+    let report = Report::of(fake.ssm(&["doctor"]).env("AWS_ENDPOINT_URL_STS", plain));
+    assert_eq!((report.code, report.verdict("endpoint-sts")), (0, "warn"), "{report:?}");
+    assert!(report.found("endpoint-sts").contains("does not answer with TLS; roles cannot"), "{report:?}");
+    assert_eq!(report.found("identity"), "not known: sts is not reached");
+    assert_eq!(report.verdict("ssm:ResumeSession"), "ok");
+}
+
+#[test]
+fn endpoints_are_looked_at_through_the_proxy() {
+    let fake = Fake::proxy(healthy);
+    let report = Report::of(&mut fake.ssm(&["doctor", TARGET]));
+    assert_eq!(report.code, 0, "{report:?}");
+    for service in ["ssm", "ssmmessages", "sts"] {
+        let facts = report.facts(&format!("endpoint-{service}"));
+        assert_eq!(facts["url"], format!("https://{service}.eu-west-1.amazonaws.com"));
+        assert_eq!(facts["proxy"], fake.url.as_str());
+        assert_eq!((&facts["tls"], &facts["issuer"]), (&"TLS 1.3".into(), &"Corp Inspection CA".into()));
+    }
+    assert_eq!(report.facts("network")["proxy"], fake.url.as_str());
+    let hosts: Vec<String> = fake.requests().into_iter().map(|(host, _)| host).collect();
+    assert!(hosts.contains(&"ssmmessages.eu-west-1.amazonaws.com".to_owned()), "{hosts:?}");
+    let gone = format!("http://me:hush@127.0.0.1:{}", closed_port());
+    let report = Report::of(fake.ssm(&["doctor"]).env("HTTPS_PROXY", gone));
+    assert!(report.failed().contains(&"endpoint-ssm".to_owned()), "{report:?}");
+    assert!(
+        report.advice("endpoint-ssm").contains("HTTPS_PROXY") && !report.stdout.contains("hush"),
+        "{report:?}"
+    );
+    let report = Report::of(fake.ssm(&["doctor"]).env("HTTPS_PROXY", "gopher://me:hush@p"));
+    assert_eq!(report.failed(), ["network", "region"], "{report:?}");
+    assert!(report.found("network").contains("HTTPS_PROXY is no URL") && !report.stdout.contains("hush"));
+}
+
+#[test]
+fn what_is_denied_is_told_with_what_does_not_work() {
+    let denied = |call: &str, request: &str| {
+        let resource = match call {
+            "StartSession" if request.contains(TARGET) => {
+                "arn:aws:ec2:eu-west-1:1:instance/i-0123456789abcdef0"
+            }
+            "StartSession" => "arn:aws:ec2:eu-west-1:1:instance/i-00000000000000000",
+            "GetCallerIdentity" | "GET" | "GetConnectionStatus" => return healthy(call, request),
+            _ => "*",
+        };
+        let text =
+            format!("User: u is not authorized to perform: ssm:{call} on resource: {resource} because");
+        if call == "DescribeInstances" {
+            let xml = "<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>no</Message></Error></Errors></Response>";
+            return (403, xml.into());
+        }
+        (400, json!({ "__type": "AccessDeniedException", "message": text }).to_string())
+    };
+    let fake = Fake::start(denied);
+    let report = Report::of(&mut fake.ssm(&["doctor", TARGET]));
+    assert_eq!(report.failed(), ["ssm:StartSession"], "{report:?}");
+    assert!(
+        report.found("ssm:StartSession").starts_with("denied on i-0123456789abcdef0: User: u is not"),
+        "{report:?}"
+    );
+    for check in [
+        "ssm:ResumeSession",
+        "ssm:TerminateSession",
+        "ssm:DescribeSessions",
+        "ssm:DescribeInstanceInformation",
+    ] {
+        assert_eq!(report.verdict(check), "warn", "{check}: {report:?}");
+    }
+    assert_eq!(report.found("documents"), "not known: your permissions do not allow ssm:DescribeDocument");
+    assert_eq!(
+        report.found("node"),
+        "not known: your permissions do not allow ssm:DescribeInstanceInformation"
+    );
+    assert_eq!(report.verdict("connection"), "ok");
+    if cfg!(feature = "lookup") {
+        assert_eq!(report.found("ec2:DescribeInstances"), "denied: no");
+    }
+    // A machine that does not exist may be denied to those who may use theirs.
+    let report = Report::of(&mut fake.ssm(&["doctor"]));
+    assert_eq!((report.code, report.verdict("ssm:StartSession")), (0, "warn"), "{report:?}");
+    // Sessions of one's own are those whose ids begin with one's name.
+    let asked = fake.requests().into_iter().find(|(_, request)| request.contains("AmazonSSM.ResumeSession"));
+    assert!(asked.unwrap().1.contains(r#""SessionId":"ada-00000000000000000""#));
+}
+
+#[test]
+fn permissions_for_certain_documents_say_nothing_of_a_machine() {
+    let fake = Fake::start(|call, request| {
+        if call != "StartSession" {
+            return healthy(call, request);
+        }
+        let text = "User: u is not authorized to perform: ssm:StartSession on resource: \
+            arn:aws:ssm:eu-west-1:1:document/ssm-doctor-asks-for-no-document because";
+        (400, json!({ "__type": "AccessDeniedException", "message": text }).to_string())
+    });
+    let report = Report::of(&mut fake.ssm(&["doctor", TARGET]));
+    assert_eq!((report.code, report.verdict("ssm:StartSession")), (0, "warn"), "{report:?}");
+    assert!(report.advice("ssm:StartSession").contains("--document"), "{report:?}");
+}
+
+#[test]
+fn credentials_that_are_not_accepted_fail_once() {
+    let fake = Fake::start(|call, request| match call {
+        "GET" => healthy(call, request),
+        "GetCallerIdentity" => {
+            (403, xml_error("ExpiredToken", "The security token included in the request is expired"))
+        }
+        _ => (400, json!({ "__type": "ExpiredTokenException", "message": "expired" }).to_string()),
+    });
+    let report = Report::of(&mut fake.ssm(&["doctor", TARGET]));
+    assert_eq!(report.failed(), ["identity"], "{report:?}");
+    assert!(report.found("identity").contains("ExpiredToken: The security token"), "{report:?}");
+    assert_eq!(report.found("ssm:StartSession"), "not known: the credentials are not accepted, see identity");
+}
+
+#[test]
+fn a_machine_that_is_gone_is_told() {
+    let fake = Fake::start(|call, request| match call {
+        "DescribeInstanceInformation" => (200, node("ConnectionLost", 7200, "2.3.700.0")),
+        "GetConnectionStatus" => (200, json!({ "Target": TARGET, "Status": "notconnected" }).to_string()),
+        _ => healthy(call, request),
+    });
+    let report = Report::of(&mut fake.ssm(&["doctor", TARGET]));
+    assert_eq!(report.failed(), ["node", "connection"], "{report:?}");
+    assert!(report.found("node").starts_with("ConnectionLost, last seen 120 min "), "{report:?}");
+    assert!(report.advice("node").contains("AmazonSSMManagedInstanceCore"));
+    assert_eq!(report.verdict("agent"), "warn");
+    assert!(report.found("agent").starts_with("2.3.700.0: none of several connections"), "{report:?}");
+    let fake = Fake::start(|call, request| match call {
+        "DescribeInstanceInformation" => (200, r#"{"InstanceInformationList":[]}"#.into()),
+        _ => healthy(call, request),
+    });
+    let report = Report::of(&mut fake.ssm(&["doctor", TARGET]));
+    assert_eq!(report.failed(), ["node"], "{report:?}");
+    assert_eq!(report.found("node"), "Systems Manager has no such node in eu-west-1");
+    assert_eq!(report.found("agent"), "not known, see node");
+}
+
+#[test]
+fn preferences_are_told_and_their_key_is_tried() {
+    let body = r#"{"schemaVersion":"1.0","sessionType":"Standard_Stream","inputs":{"kmsKeyId":"alias/sessions",
+        "s3BucketName":"audit","idleSessionTimeout":"5","runAsEnabled":true,"runAsDefaultUser":"ops"}}"#;
+    let documents = vec![Document::from_json("SSM-SessionManagerRunShell", body).unwrap()];
+    let here = Here::with(Config { documents, ..Config::default() });
+    let kms = Fake::start(|call, request| {
+        let has = |part: &str| request.contains(part);
+        let is_dry = call == "GenerateDataKey" && has(r#""DryRun":true"#) && has(r#""NumberOfBytes":64"#);
+        let is_ours =
+            has(r#""aws:ssm:TargetId":"i-0123456789abcdef0""#) && has(r#""KeyId":"alias/sessions""#);
+        match (call, is_dry && is_ours) {
+            ("GET", _) => healthy(call, request),
+            (_, true) => (412, r#"{"__type":"DryRunOperationException","message":"The request would have succeeded, but the DryRun option is set."}"#.into()),
+            (_, false) => (400, r#"{"__type":"ValidationException","message":"not as a session asks"}"#.into()),
+        }
+    });
+    let with = |kms: &Fake| Report::of(here.ssm(&["doctor", TARGET]).env("AWS_ENDPOINT_URL_KMS", &kms.url));
+    let report = with(&kms);
+    assert_eq!(report.code, 0, "{report:?}");
+    assert_eq!(
+        report.found("preferences"),
+        "sessions are encrypted with alias/sessions, logged to the S3 bucket audit, ended when idle for 5 min, run as ops"
+    );
+    assert_eq!(report.found("kms:GenerateDataKey"), "allowed on alias/sessions");
+    assert_eq!(report.facts("endpoint-kms")["url"], kms.url.as_str());
+    for (code, found) in [
+        ("AccessDeniedException", "denied on alias/sessions: the words of KMS"),
+        ("NotFoundException", "alias/sessions cannot be used: NotFoundException: the words of KMS"),
+        ("DisabledException", "alias/sessions cannot be used: DisabledException: the words of KMS"),
+    ] {
+        let refuses = Fake::start(move |call, request| match call {
+            "GET" => healthy(call, request),
+            _ => (400, json!({ "__type": code, "message": "the words of KMS" }).to_string()),
+        });
+        let report = with(&refuses);
+        assert_eq!(report.failed(), ["kms:GenerateDataKey"], "{report:?}");
+        assert_eq!(report.found("kms:GenerateDataKey"), found);
+    }
+}
+
+#[test]
+fn a_document_of_another_kind_is_told() {
+    let fake = Fake::start(|call, request| match call {
+        "DescribeDocument" if request.contains("AWS-StartSSHSession") => {
+            (200, json!({ "Document": { "DocumentType": "Command", "Status": "Active" } }).to_string())
+        }
+        "DescribeDocument" if request.contains("ToRemoteHost") => {
+            (400, r#"{"__type":"InvalidDocument","message":"no"}"#.into())
+        }
+        _ => healthy(call, request),
+    });
+    let report = Report::of(&mut fake.ssm(&["doctor"]));
+    assert_eq!((report.code, report.verdict("documents")), (0, "warn"), "{report:?}");
+    assert_eq!(
+        report.found("documents"),
+        "AWS-StartSSHSession is not for sessions but for Command; \
+         AWS-StartPortForwardingSessionToRemoteHost is not in this region"
+    );
+    assert_eq!(
+        report.advice("documents"),
+        "without them there is no ssm proxy, no ssm forward to other hosts"
+    );
+}
+
+#[test]
+fn the_plugin_on_path_is_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    // Written by another process: a file that this one still has open, in a child of another test for one, does not run.
+    let script = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        let write = "printf '#!/bin/sh\n%s\n' \"$1\" > \"$2\" && chmod 700 \"$2\"";
+        let status = Command::new("sh").args(["-c", write, "sh", text]).arg(path).status().unwrap();
+        assert!(status.success());
+    };
+    let fake = Fake::start(healthy);
+    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    let report = || Report::of(fake.ssm(&["doctor"]).env("PATH", &path));
+    script("aws", "echo aws-cli/2.31.0 Python/3.13.7 Linux/6.1");
+    script("ssh", "echo OpenSSH_9.9p2, OpenSSL 3.4.1 >&2");
+    let none = report();
+    assert_eq!(none.verdict("plugin"), "warn");
+    assert!(none.advice("plugin").ends_with("ssm plugin install"), "{none:?}");
+    assert_eq!(none.facts("aws-cli")["version"], "aws-cli/2.31.0");
+    assert_eq!(none.facts("ssh")["version"], "OpenSSH_9.9p2");
+    for (says, verdict, found) in [
+        ("echo 1.2.814.0", "ok", "1.2.814.0, "),
+        ("echo 1.2.677.0", "warn", "outdated"),
+        ("echo installed", "warn", "for a version"),
+        ("echo broken >&2; exit 3", "warn", "exit status: 3: broken"),
+    ] {
+        script("session-manager-plugin", says);
+        let report = report();
+        assert_eq!(report.verdict("plugin"), verdict, "{report:?}");
+        assert!(report.found("plugin").contains(found), "{report:?}");
+    }
+    fs::remove_file(folder.path().join("session-manager-plugin")).unwrap();
+    symlink(common::SSM, folder.path().join("session-manager-plugin")).unwrap();
+    let ours = report();
+    assert_eq!(ours.verdict("plugin"), "ok", "{ours:?}");
+    assert!(ours.found("plugin").ends_with(", this program"), "{ours:?}");
+}
+
+/// What the command has found, by the name of the check.
+struct Report {
+    code: i32,
+    checks: BTreeMap<String, Value>,
+    order: Vec<String>,
+    stdout: String,
+}
+
+impl fmt::Debug for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "exit code {}\n{}", self.code, self.stdout)
+    }
+}
+
+impl Report {
+    fn of(command: &mut Command) -> Self {
+        let outcome = common::Program::start(command.arg("--json")).wait();
+        let lines: Vec<Value> =
+            outcome.stdout.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        let name = |line: &Value| line["check"].as_str().unwrap().to_owned();
+        let order: Vec<String> = lines.iter().map(name).collect();
+        let checks: BTreeMap<_, _> = lines.into_iter().map(|line| (name(&line), line)).collect();
+        assert_eq!(checks.len(), order.len(), "every check has a name of its own");
+        let code = outcome.status.code().unwrap_or_else(|| panic!("{outcome:?}"));
+        Self { code, checks, order, stdout: outcome.stdout }
+    }
+
+    fn text(&self, check: &str, member: &str) -> &str {
+        let line = self.checks.get(check).unwrap_or_else(|| panic!("no {check}: {self:?}"));
+        line[member].as_str().unwrap_or_default()
+    }
+
+    fn verdict(&self, check: &str) -> &str {
+        self.text(check, "verdict")
+    }
+
+    fn found(&self, check: &str) -> &str {
+        self.text(check, "found")
+    }
+
+    fn advice(&self, check: &str) -> &str {
+        self.text(check, "advice")
+    }
+
+    fn facts(&self, check: &str) -> &Value {
+        &self.checks[check]["facts"]
+    }
+
+    fn failed(&self) -> Vec<String> {
+        self.order.iter().filter(|name| self.verdict(name) == "fail").cloned().collect()
+    }
+}
+
+type Answers = dyn Fn(&str, &str) -> (u16, String) + Send + Sync;
+
+/// What stands in front of the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Front {
+    Plain,
+    Tls,
+    /// A proxy that opens TLS.
+    Proxy,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Validity {
+    Long,
+    Over,
+}
+
+/// All of AWS in one place.
+struct Fake {
+    url: String,
+    front: Front,
+    folder: tempfile::TempDir,
+    offset: Arc<Mutex<i64>>,
+    requests: Arc<Mutex<Vec<(String, String)>>>,
+}
+
+impl Fake {
+    /// `answers` gets the name of the operation, or `GET`, and the request; it gives a status and a body.
+    fn start(answers: impl Fn(&str, &str) -> (u16, String) + Send + Sync + 'static) -> Self {
+        Self::with(Front::Plain, Validity::Long, Arc::new(answers))
+    }
+
+    fn secure(
+        answers: impl Fn(&str, &str) -> (u16, String) + Send + Sync + 'static,
+        validity: Validity,
+    ) -> Self {
+        Self::with(Front::Tls, validity, Arc::new(answers))
+    }
+
+    fn proxy(answers: impl Fn(&str, &str) -> (u16, String) + Send + Sync + 'static) -> Self {
+        Self::with(Front::Proxy, Validity::Long, Arc::new(answers))
+    }
+
+    fn with(front: Front, validity: Validity, answers: Arc<Answers>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (config, authority) = tls(validity, "Corp Inspection CA");
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("ca.pem"), authority).unwrap();
+        let url = match front {
+            Front::Tls => format!("https://localhost:{port}"),
+            Front::Plain | Front::Proxy => format!("http://127.0.0.1:{port}"),
+        };
+        let fake = Self { url, front, folder, offset: Arc::default(), requests: Arc::default() };
+        let (requests, offset) = (Arc::clone(&fake.requests), Arc::clone(&fake.offset));
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (requests, offset) = (Arc::clone(&requests), Arc::clone(&offset));
+                let (config, answers) = (Arc::clone(&config), Arc::clone(&answers));
+                thread::spawn(move || {
+                    let Some((host, mut stream)) = receive(stream, front, config) else { return };
+                    while let Some(request) = request(&mut stream) {
+                        let (status, body) = answers(&operation(&request), &request);
+                        requests.lock().unwrap().push((host.clone(), request));
+                        let date = date(*offset.lock().unwrap());
+                        let head = format!(
+                            "HTTP/1.1 {status} X\r\nDate: {date}\r\nContent-Length: {}\r\n\r\n",
+                            body.len()
+                        );
+                        if stream.get_mut().write_all((head + &body).as_bytes()).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        fake
+    }
+
+    /// With a clock that is this many seconds ahead of ours.
+    fn at(self, offset: i64) -> Self {
+        *self.offset.lock().unwrap() = offset;
+        self
+    }
+
+    fn requests(&self) -> Vec<(String, String)> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    fn ssm(&self, args: &[&str]) -> Command {
+        let mut command = ssm(args);
+        for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
+            command.env_remove(name).env_remove(name.to_lowercase());
+        }
+        command.env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE").env("AWS_SECRET_ACCESS_KEY", SECRET);
+        command.env("AWS_REGION", "eu-west-1").env("PATH", "/nonexistent");
+        match self.front {
+            Front::Proxy => command.env("HTTPS_PROXY", &self.url),
+            Front::Plain | Front::Tls => command.env("AWS_ENDPOINT_URL", &self.url),
+        };
+        if self.front != Front::Plain {
+            command.env("AWS_CA_BUNDLE", self.folder.path().join("ca.pem"));
+        }
+        command
+    }
+}
+
+/// A file of an authority that has nothing to do with the service.
+fn other_authority(fake: &Fake) -> PathBuf {
+    let path = fake.folder.path().join("other.pem");
+    fs::write(&path, tls(Validity::Long, "Somebody Else").1).unwrap();
+    path
+}
+
+trait Duplex: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Duplex for T {}
+
+/// The host that is meant, and the stream to answer on.
+fn receive(
+    mut stream: TcpStream,
+    front: Front,
+    config: Arc<ServerConfig>,
+) -> Option<(String, BufReader<Box<dyn Duplex>>)> {
+    let mut host = String::new();
+    if front == Front::Proxy {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).ok()?;
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).unwrap();
+        host = head.strip_prefix("CONNECT ").unwrap().split(':').next().unwrap().to_owned();
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").ok()?;
+    }
+    let stream: Box<dyn Duplex> = match front {
+        Front::Plain => Box::new(stream),
+        Front::Tls | Front::Proxy => {
+            Box::new(StreamOwned::new(ServerConnection::new(config).unwrap(), stream))
+        }
+    };
+    Some((host, BufReader::new(stream)))
+}
+
+/// Head and body of a request, as one text.
+fn request(stream: &mut impl BufRead) -> Option<String> {
+    let mut request = String::new();
+    let mut length = 0;
+    loop {
+        let start = request.len();
+        if stream.read_line(&mut request).ok()? == 0 {
+            return None;
+        }
+        let line = request[start..].trim_end().to_ascii_lowercase();
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).ok()?;
+    request.push_str(&String::from_utf8_lossy(&body));
+    Some(request)
+}
+
+/// `StartSession` of `X-Amz-Target: AmazonSSM.StartSession`, or of `Action=StartSession&...`.
+fn operation(request: &str) -> String {
+    let target = request.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("x-amz-target").then(|| value.trim().rsplit('.').next().unwrap().to_owned())
+    });
+    let action = || Some(request.split_once("Action=")?.1.split('&').next()?.to_owned());
+    target.or_else(action).unwrap_or_else(|| "GET".into())
+}
+
+fn date(offset: i64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let then = now.checked_add(Duration::from_secs(offset.unsigned_abs())).filter(|_| offset >= 0);
+    let then = then.unwrap_or_else(|| now.checked_sub(Duration::from_secs(offset.unsigned_abs())).unwrap());
+    let mut command = Command::new("date");
+    let seconds = format!("@{}", then.as_secs());
+    let out =
+        command.env("LC_ALL", "C").args(["-u", "-d", &seconds, "+%a, %d %b %Y %T GMT"]).output().unwrap();
+    String::from_utf8(out.stdout).unwrap().trim().to_owned()
+}
+
+fn tls(validity: Validity, authority: &str) -> (Arc<ServerConfig>, String) {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, authority);
+    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let names = ["localhost", "*.eu-west-1.amazonaws.com"];
+    let mut params = CertificateParams::new(names.map(str::to_owned)).unwrap();
+    if matches!(validity, Validity::Over) {
+        (params.not_before, params.not_after) =
+            (rcgen::date_time_ymd(1999, 1, 1), rcgen::date_time_ymd(2000, 1, 1));
+    }
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    (Arc::new(config), issuer.pem())
+}
+
+/// An account in which everything is allowed.
+fn healthy(call: &str, request: &str) -> (u16, String) {
+    let error = |code: &str| (400, json!({ "__type": code, "message": "no" }).to_string());
+    match call {
+        "GET" => (404, String::new()),
+        "GetCallerIdentity" => (
+            200,
+            "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult>\
+             <Arn>arn:aws:sts::123456789012:assumed-role/Admin/ada</Arn><UserId>AROA:ada</UserId>\
+             <Account>123456789012</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"
+                .into(),
+        ),
+        "StartSession" if request.contains("DocumentName") => error("InvalidDocument"),
+        "StartSession" => error("TargetNotConnected"),
+        "ResumeSession" | "TerminateSession" => error("DoesNotExistException"),
+        "DescribeSessions" => (200, r#"{"Sessions":[]}"#.into()),
+        "DescribeInstanceInformation" => (200, node("Online", 60, "3.3.987.0")),
+        "GetConnectionStatus" => (200, json!({ "Target": TARGET, "Status": "connected" }).to_string()),
+        "DescribeDocument" if request.contains(r#""Name":"Own""#) => error("InvalidDocument"),
+        "DescribeDocument" => {
+            (200, json!({ "Document": { "DocumentType": "Session", "Status": "Active", "Owner": "Amazon" } }).to_string())
+        }
+        "DescribeInstances" => (
+            412,
+            "<Response><Errors><Error><Code>DryRunOperation</Code><Message>Request would have succeeded</Message>\
+             </Error></Errors><RequestID>r</RequestID></Response>"
+                .into(),
+        ),
+        _ => error("InvalidDocument"),
+    }
+}
+
+fn xml_error(code: &str, message: &str) -> String {
+    format!(
+        "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"
+    )
+}
+
+/// A list of one node that was seen this many seconds ago.
+fn node(status: &str, seen: u64, agent: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let node = json!({
+        "InstanceId": TARGET, "PingStatus": status, "LastPingDateTime": now - seen, "AgentVersion": agent,
+        "PlatformType": "Linux", "PlatformName": "Amazon Linux", "PlatformVersion": "2023", "IPAddress": "10.0.0.5",
+    });
+    json!({ "InstanceInformationList": [node] }).to_string()
+}
