@@ -37,7 +37,7 @@ fn bash_completes_commands_flags_aliases_and_groups() {
     };
     assert_eq!(completed(&["ssm", "forw"]), "forward");
     assert_eq!(completed(&["ssm", "forward", "--lan"]), "--lanes");
-    for command in ["forward", "shell", "proxy", "resolve", "config"] {
+    for command in ["forward", "shell", "proxy", "ssh", "sftp", "resolve", "config"] {
         assert_eq!(completed(&["ssm", command, "db"]), "db-one", "{command}");
     }
     for command in ["up", "down", "status"] {

@@ -10,10 +10,12 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use rustix::process::Signal;
-use ssm_session::StartSession;
+use ssm_loopback::{Config, Direction, Loopback, Verdict};
+use ssm_session::{ControlPlane, StartSession};
 use tempfile::TempDir;
 
 use common::{Handed, Program, SSM, closed_port, ssm};
@@ -167,6 +169,54 @@ fn the_end_of_stdin_is_told_to_nobody() {
     let outcome = Program::start(&mut command).wait();
     assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
     assert_eq!(outcome.stdout, format!("\nStarting session with SessionId: {id}\n"));
+}
+
+/// The agent sees nothing of the loss, so that what is typed after it shows that the session was resumed.
+#[cfg(feature = "aws")]
+#[test]
+fn a_lost_connection_is_resumed_through_what_the_cli_has_said() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let loopback = runtime.block_on(Loopback::start(Config::default())).unwrap();
+    let folder = TempDir::new().unwrap();
+    let config = folder.path().join("config");
+    let keys = format!(
+        "[profile here]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
+        loopback.access_key(),
+        loopback.secret_key().expose()
+    );
+    fs::write(&config, keys).unwrap();
+    let api = loopback.endpoint_url();
+    for (ecs, url, variable) in [(false, api, None), (true, "http://127.0.0.1:1", Some(api))] {
+        let endpoint =
+            runtime.block_on(loopback.control().start(&StartSession::shell(loopback.target()))).unwrap();
+        let mut session = endpoint.to_json().expose().clone();
+        if ecs {
+            for (theirs, of_ecs) in
+                [("SessionId", "sessionId"), ("StreamUrl", "streamUrl"), ("TokenValue", "tokenValue")]
+            {
+                session = session.replace(theirs, of_ecs);
+            }
+        }
+        let mut command = ssm(&["plugin", &session, loopback.region(), "StartSession", "here", "{}", url]);
+        command.env("AWS_CONFIG_FILE", &config);
+        if let Some(variable) = variable {
+            command.env("AWS_ENDPOINT_URL_SSM", variable);
+        }
+        let mut program = Program::with_stdin(&mut command, Stdio::piped());
+        program.write("echo before-$((6*7))\n");
+        program.wait_for(|program| program.stdout().contains("before-42").then_some(()));
+        let armed = AtomicBool::new(true);
+        let _cut = loopback.rule(move |direction, _| {
+            let cuts = direction == Direction::ClientToAgent && armed.swap(false, Ordering::SeqCst);
+            if cuts { Verdict::Cut } else { Verdict::Deliver }
+        });
+        program.write("echo behind-$((6*7)); exit\n");
+        let outcome = program.wait();
+        assert!(outcome.stdout.contains("behind-42"), "{outcome:?}");
+        assert!(outcome.stderr.contains("the connection was lost"), "{outcome:?}");
+        assert!(outcome.stdout.contains("\n\nExiting session with sessionId: "), "{outcome:?}");
+    }
+    runtime.block_on(loopback.shutdown());
 }
 
 /// A `credential_process` is a child that the SDK starts.

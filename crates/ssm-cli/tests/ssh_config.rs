@@ -84,6 +84,11 @@ fn ssh_reads_the_block_as_it_is_meant() {
         assert_eq!(proxy, expected);
         assert_eq!(value("forwardagent"), Some("yes"), "what is in front of the first Host is for all");
     }
+    let own = home.path(".ssh/ssm");
+    fs::write(&own, home.run(&["ssh-config"]).stdout).unwrap();
+    fs::write(home.path(".ssh/config"), format!("Include {}\nForwardAgent yes\n", own.display())).unwrap();
+    let read = home.ssh_reads("web");
+    assert!(read.contains("proxycommand ") && read.contains("forwardagent yes"), "{read}");
     for other in ["example.com", "i-robot.example.com"] {
         assert!(!home.ssh_reads(other).contains("proxycommand"), "{other}");
     }

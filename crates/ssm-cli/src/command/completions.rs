@@ -15,6 +15,9 @@ use crate::output::complain;
 /// Commands with a target that may be an alias.
 const WITH_TARGET: [&str; 6] = ["shell", "forward", "proxy", "resolve", "config", "doctor"];
 
+/// Commands of OpenSSH with a target among their words.
+const WITH_TARGET_IN_WORDS: [&str; 2] = ["ssh", "sftp"];
+
 /// Commands with names of groups.
 const WITH_GROUPS: [&str; 3] = ["up", "status", "down"];
 
@@ -35,9 +38,11 @@ pub(crate) fn run(args: &CompletionsArgs, flag: Option<&Path>) -> ExitCode {
 /// The script, with these names in it: letters, digits and marks that mean nothing to a shell, as the configuration has it.
 fn script(shell: Shell, aliases: &[String], groups: &[String]) -> Vec<u8> {
     let mut command = Args::command();
-    for (subcommands, argument, names) in
-        [(&WITH_TARGET[..], "target", aliases), (&WITH_GROUPS[..], "groups", groups)]
-    {
+    for (subcommands, argument, names) in [
+        (&WITH_TARGET[..], "target", aliases),
+        (&WITH_TARGET_IN_WORDS[..], "words", aliases),
+        (&WITH_GROUPS[..], "groups", groups),
+    ] {
         for subcommand in subcommands {
             if !names.is_empty() {
                 command = command.mut_subcommand(subcommand, |command| named(command, argument, names));

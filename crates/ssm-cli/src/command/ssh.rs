@@ -13,6 +13,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::args::{ChannelArgs, ConnectionArgs, Globals, KeyArgs, OpenSsh, ScpArgs, SftpArgs, SshArgs};
 use crate::command::forward::child::Running;
 use crate::command::proxy::Place;
@@ -233,6 +235,7 @@ async fn become_openssh(mut command: Command, key: Option<LoginKey>) -> Result<E
         return Err(Error::Command { name: command.get_program().to_string_lossy().into_owned(), source });
     }
     let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
+    let mut children = signal(SignalKind::child()).map_err(Error::local("cannot watch for signals"))?;
     let mut running = Some(Running::spawn(command.into())?);
     let code = loop {
         tokio::select! {
@@ -240,6 +243,12 @@ async fn become_openssh(mut command: Command, key: Option<LoginKey>) -> Result<E
             signal = signals.next() => {
                 if let Some(running) = &running {
                     running.signal(signal);
+                }
+            }
+            // ssh's `~^Z` stops ssh alone.
+            _ = children.recv() => {
+                if let Some(running) = &running {
+                    running.follow_stop();
                 }
             }
         }

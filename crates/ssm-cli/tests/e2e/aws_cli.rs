@@ -179,7 +179,7 @@ pub(crate) fn handed(loopback: &Loopback) -> Value {
 }
 
 /// The AWS CLI with this program as its plugin.
-fn aws(loopback: &Loopback, args: &[&str]) -> Command {
+pub(crate) fn aws(loopback: &Loopback, args: &[&str]) -> Command {
     let programs = loopback.home().join("plugin");
     fs::create_dir_all(&programs).unwrap();
     let plugin = programs.join("session-manager-plugin");

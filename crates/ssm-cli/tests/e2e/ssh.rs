@@ -13,11 +13,12 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::aws_cli::aws;
 use crate::git;
 use crate::openssh::{Sshd, key};
 use crate::support::process::{Process, run};
 use crate::support::system::installed;
-use crate::support::{Loopback, SSM, file_digest, random_file};
+use crate::support::{Loopback, SSM, clean, file_digest, random_file};
 
 #[test]
 fn ssh_options_stand_on_both_sides_of_any_target() {
@@ -257,6 +258,47 @@ fn instance_connect_is_spoken_as_others_understand_it() {
     );
     process.until_says("SSH-2.0-");
     assert!(process.stderr().contains("let in for 60 s"), "{}", process.stderr());
+}
+
+/// As `~^Z` does it: ssh stops itself, and whoever waits for ssh has to stop as well, or nobody gets the prompt back.
+#[test]
+fn what_stops_ssh_stops_us_beside_a_key_of_ours() {
+    let home = TempDir::new().unwrap();
+    let ssh = home.path().join("ssh");
+    fs::write(&ssh, "#!/bin/sh\nkill -STOP $$\necho back\nexit 7\n").unwrap();
+    fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", home.path().display(), std::env::var("PATH").unwrap());
+    let mut command = clean(SSM, home.path());
+    command.env("PATH", path).args(["ssh", "--send-key", "i-0123456789abcdef0"]);
+    let mut process = Process::spawn(&mut command);
+    let stat = format!("/proc/{}/stat", process.pid());
+    process.until_true("the stop", || fs::read_to_string(&stat).unwrap().contains(") T "));
+    assert_eq!(process.stdout(), "");
+    process.signal(Signal::CONT);
+    assert_eq!(process.wait().code(), Some(7), "{}", process.stderr());
+    assert_eq!(process.stdout(), "back\n");
+}
+
+#[test]
+fn the_aws_cli_carries_ssh_with_our_plugin() {
+    let far = Far::start();
+    let aws = aws(&far.loopback, &["ssm", "start-session", "--target", "%h"]);
+    let words: Vec<_> = aws.get_args().map(|word| word.to_str().unwrap()).collect();
+    let proxy = format!(
+        "ProxyCommand={} {} --document-name AWS-StartSSHSession --parameters portNumber=%p",
+        aws.get_program().to_str().unwrap(),
+        words.join(" "),
+    );
+    let mut ssh = far.loopback.command("ssh");
+    for (name, value) in aws.get_envs() {
+        if let Some(value) = value {
+            ssh.env(name, value);
+        }
+    }
+    ssh.args(far.options()).args(["-o", &proxy, "-p", &far.server.port.to_string()]);
+    let mut process = Process::spawn(ssh.args([&far.server.host(&far.loopback), "echo $((6 * 7)); exit 3"]));
+    assert_eq!(process.wait().code(), Some(3), "{}", process.stderr());
+    assert_eq!(process.stdout(), "42\n");
 }
 
 /// A loopback, a server behind it, and `web` for an alias of it.

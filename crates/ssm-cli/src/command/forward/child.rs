@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal as Number, kill_process};
+use rustix::process::{Pid, Signal as Number, WaitId, WaitIdOptions, getpid, kill_process, waitid};
 use ssm_portfwd::LocalAddr;
 use tokio::process::{Child, Command};
 
@@ -68,6 +68,18 @@ impl Running {
         self.kill(number);
     }
 
+    /// Stops this process as long as the command is stopped, if it is: who has done that waits for a prompt. To be called when a
+    /// child has changed.
+    pub(in crate::command) fn follow_stop(&self) {
+        let Some(pid) = self.pid() else { return };
+        let stopped = waitid(WaitId::Pid(pid), WaitIdOptions::STOPPED | WaitIdOptions::NOHANG);
+        if stopped.is_ok_and(|status| status.is_some_and(|status| status.stopped())) {
+            let _ = kill_process(getpid(), Number::STOP);
+            // From here on somebody has brought this process back.
+            self.kill(Number::CONT);
+        }
+    }
+
     /// Asks it to end, if it runs, and waits a while for that.
     pub(super) async fn end(running: &mut Option<Self>) {
         if let Some(running) = running {
@@ -77,11 +89,15 @@ impl Running {
     }
 
     fn kill(&self, number: Number) {
-        let pid = self.0.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
-        if let Some(pid) = pid {
+        if let Some(pid) = self.pid() {
             // It may have ended in this moment.
             let _ = kill_process(pid, number);
         }
+    }
+
+    /// `None` once it has ended.
+    fn pid(&self) -> Option<Pid> {
+        Pid::from_raw(self.0.id()?.try_into().ok()?)
     }
 }
 
