@@ -471,7 +471,11 @@ impl<C: ControlPlane> Shell<C> {
             && self.job == Job::Runs
             && let Some(typed) = &mut self.typed
         {
-            let Poll::Ready(escape) = typed.poll_escape(cx, &mut *self.input) else { return Ok(()) };
+            let Poll::Ready(escape) = typed.poll_escape(cx, &mut *self.input) else {
+                // Also when nothing can be sent, and nobody would read on.
+                let hung_up = self.input_kind == InputKind::Terminal && typed.is_over();
+                return if hung_up { Err(End::Here(EndedBy::InputClosed)) } else { Ok(()) };
+            };
             let question = match escape {
                 Escape::Leave => return Err(End::Here(EndedBy::Escape)),
                 Escape::Suspend if self.console.can_stop() => {

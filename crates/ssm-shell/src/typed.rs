@@ -65,6 +65,11 @@ impl Typed {
         self.waiting.len() >= WAITING_MAX
     }
 
+    /// Whether nothing more will be typed, and nothing waits.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.is_some() && self.waiting.is_empty()
+    }
+
     /// Bytes that wait.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()

@@ -219,9 +219,6 @@ impl Input {
             Self::Console if !event::poll(LISTEN)? => Ok(None),
             Self::Console => Ok(match event::read()? {
                 Event::Key(key) => Some(bytes(key)).filter(|bytes| !bytes.is_empty()).map(Bytes::from),
-                Event::Paste(text) => {
-                    Some(text.into_bytes().into()).filter(|bytes: &Bytes| !bytes.is_empty())
-                }
                 Event::Resize(..) => {
                     RESIZED.fetch_add(1, Ordering::AcqRel);
                     None
