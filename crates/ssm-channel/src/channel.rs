@@ -136,6 +136,8 @@ pub struct Channel {
     /// Unsequenced messages of an agent.
     control: VecDeque<Bytes>,
     ping: bool,
+    /// The number that the next message had when the interval under way began.
+    active_at: i64,
     events: VecDeque<Event>,
     timers: TimerTable,
     slab: Slab,
@@ -260,6 +262,7 @@ impl Channel {
             acks: VecDeque::new(),
             control: VecDeque::new(),
             ping: false,
+            active_at: 0,
             events: VecDeque::new(),
             timers: TimerTable::default(),
             slab: Slab::default(),
@@ -913,6 +916,7 @@ impl Channel {
                 self.ping = true;
                 self.timers.set_after(Timer::KeepAlive, now, self.config.keep_alive);
             }
+            Timer::KeepActive => self.keep_active(now),
             Timer::Silence => self.handle_disconnected(now),
             Timer::AssumeReady if self.phase == Phase::Waiting => {
                 self.provisional = Some(Provisional::default());
@@ -1133,8 +1137,29 @@ impl Channel {
         self.timers.stop(Timer::Handshake);
         self.timers.stop(Timer::AssumeReady);
         self.ready = Some(ready.clone());
+        if self.role == Role::Client && matches!(ready.kind, SessionKind::Port(_)) {
+            self.watch_activity(now);
+        }
         self.events.push_back(Event::Ready(ready));
         self.watch_progress(now);
+    }
+
+    /// Begins another interval in which a message should go out.
+    fn watch_activity(&mut self, now: Instant) {
+        if let Some(interval) = self.config.keep_active {
+            self.active_at = self.send_queue.next_sequence();
+            self.timers.set_after(Timer::KeepActive, now, interval);
+        }
+    }
+
+    /// The gateway counts messages of the stream, and pings are none; a flag of this value is acknowledged and ignored (agent
+    /// `port_basic.go`, `port_mux.go`).
+    fn keep_active(&mut self, now: Instant) {
+        let is_quiet = self.send_queue.next_sequence() == self.active_at;
+        if is_quiet && self.phase == Phase::Running && self.link == Link::Up && self.is_drained() {
+            self.enqueue_bytes(now, PayloadType::Flag, &ControlFlag::Ignored.encode());
+        }
+        self.watch_activity(now);
     }
 
     fn close(&mut self, reason: CloseReason) {

@@ -57,6 +57,10 @@ pub struct Config {
     pub reorder_bytes_max: usize,
     /// Interval of WebSocket pings. Default 30 s.
     pub keep_alive: Duration,
+    /// How long a port session may be without a message of a client before one without effect is sent, so that the service does
+    /// not end it for being idle, which takes 20 min unless the account says otherwise. It takes up to twice as long. Default
+    /// `None`: an idle session is left to the service.
+    pub keep_active: Option<Duration>,
     /// How long nothing at all may arrive before the connection counts as dead. Default 90 s.
     pub silence: Duration,
     /// How long a client waits for a first message before it takes the session for a shell that needs no handshake; `None`
@@ -155,6 +159,7 @@ impl Config {
             reorder_max: 8192,
             reorder_bytes_max: 8 * 1024 * 1024,
             keep_alive: Duration::from_secs(30),
+            keep_active: None,
             silence: Duration::from_secs(90),
             assume_ready: Some(Duration::from_secs(3)),
             handshake_timeout: Duration::from_secs(60),

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 pub(crate) enum Timer {
     /// Send a ping.
     KeepAlive,
+    /// Send a message so that the service does not take the session for idle.
+    KeepActive,
     /// The connection counts as dead.
     Silence,
     /// The session counts as a shell without handshake.
@@ -27,8 +29,9 @@ pub(crate) enum Timer {
 
 impl Timer {
     /// Every timer, in the order in which those due together are served.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::KeepAlive,
+        Self::KeepActive,
         Self::Silence,
         Self::AssumeReady,
         Self::Handshake,

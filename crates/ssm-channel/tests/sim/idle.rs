@@ -2,15 +2,21 @@
 
 use std::time::Duration;
 
-use ssm_channel::{Evidence, Role};
+use ssm_channel::{Config, Evidence, Role};
 use ssm_proto::{MessageType, PayloadType};
 
-use crate::pair::{Pair, other};
+use crate::pair::{Pair, other, port};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn pause(pair: &mut Pair, role: Role) {
     pair.service(role, MessageType::PausePublication, b"pause_publication");
+}
+
+/// A port session in which the client says something at least this often, or half as often.
+fn kept_active(every: Duration) -> Pair {
+    let client = Config { assume_ready: None, keep_active: Some(every), ..Config::client() };
+    Pair::connected(client, Config::agent("i-0", port())).started()
 }
 
 #[test]
@@ -21,6 +27,37 @@ fn an_idle_session_stays_open_with_a_ping_every_half_minute() {
     assert_eq!((pair.client.redials.len(), pair.client.sent.len()), (0, before));
     assert_eq!(pair.client.pings.len(), 120);
     assert_eq!(pair.client.ready[0].evidence, Evidence::Handshake);
+}
+
+#[test]
+fn a_port_session_that_is_to_stay_active_says_something_without_effect_when_it_is_quiet() {
+    let mut pair = kept_active(120 * SECOND);
+    pair.run_for(120 * SECOND);
+    pair.client.sent.clear();
+    pair.run_for(3600 * SECOND);
+    assert_eq!(pair.client.sent.len(), 30);
+    for (_, message) in &pair.client.sent {
+        assert_eq!(message.header.payload_type, Some(PayloadType::Flag));
+        assert_eq!(message.payload[..], [0; 4]);
+    }
+    pair.client.sent.clear();
+    for _ in 0..60 {
+        pair.output(Role::Client, b"x");
+        pair.run_for(60 * SECOND);
+    }
+    assert_eq!(pair.client.sent.len(), 60, "who is not quiet needs nothing more");
+}
+
+#[test]
+fn what_keeps_a_session_active_does_not_pile_up_while_there_is_no_connection() {
+    let mut pair = kept_active(10 * SECOND);
+    pair.client.unreachable_until = Some(pair.now + 3600 * SECOND);
+    pair.cut(Role::Client);
+    pair.client.sent.clear();
+    pair.run_for(3600 * SECOND);
+    assert!(pair.client.channel.is_drained());
+    pair.run_for(120 * SECOND);
+    assert!((1..=12).contains(&pair.client.sent.len()), "{}", pair.client.sent.len());
 }
 
 #[test]
