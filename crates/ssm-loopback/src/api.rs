@@ -43,7 +43,7 @@ pub(crate) async fn call(service: &Arc<Service>, target: &str, body: &[u8]) -> R
         Some("ResumeSession") => resume_session(service, parse(body)?),
         Some("TerminateSession") => terminate_session(service, parse(body)?).await,
         Some("DescribeSessions") => describe_sessions(service, parse(body)?),
-        Some("DescribeInstanceInformation") => describe_instance_information(&service.config, parse(body)?),
+        Some("DescribeInstanceInformation") => describe_instance_information(service, parse(body)?),
         Some("GetDocument") => document_api::get(service, body),
         Some("DescribeDocument") => document_api::describe(service, body),
         Some("GetConnectionStatus") => connection_status(service, parse(body)?),
@@ -257,7 +257,7 @@ struct LegacyFilter {
 }
 
 fn describe_instance_information(
-    config: &Config,
+    service: &Service,
     input: DescribeInstanceInformation,
 ) -> Result<Value, ApiError> {
     let page = page_size(input.max_results, 5..=50, 10)?;
@@ -268,8 +268,8 @@ fn describe_instance_information(
         .map(|filter| InstanceFilter { key: filter.key, values: filter.value_set });
     let filters: Vec<InstanceFilter> = input.filters.into_iter().chain(legacy).collect();
     let mut matching = Vec::new();
-    for target in &config.targets {
-        let instance = instance(target, config);
+    for target in &service.config.targets {
+        let instance = instance(target, service);
         let mut passes = true;
         for filter in &filters {
             passes &= filter.matches(&instance)?;
@@ -308,12 +308,12 @@ impl InstanceFilter {
     }
 }
 
-fn instance(target: &str, config: &Config) -> Value {
+fn instance(target: &str, service: &Service) -> Value {
     json!({
         "InstanceId": target,
-        "PingStatus": "Online",
+        "PingStatus": if service.nodes_are_connected() { "Online" } else { "ConnectionLost" },
         "LastPingDateTime": epoch_seconds(SystemTime::now()),
-        "AgentVersion": config.agent_version,
+        "AgentVersion": service.config.agent_version,
         "IsLatestVersion": true,
         "PlatformType": if cfg!(target_os = "macos") { "MacOS" } else { "Linux" },
         "PlatformName": "Loopback",

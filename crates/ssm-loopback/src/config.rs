@@ -22,6 +22,8 @@ pub struct Config {
     /// ECS clusters, whose containers are all this machine. Default: one, `loopback`, with the services `web` and `worker` and a
     /// task that commands cannot be run on.
     pub clusters: Vec<Cluster>,
+    /// How long the nodes are not connected from the start, as machines that boot. Default: not at all.
+    pub connected_after: Duration,
     /// Who starts sessions; session ids begin with it. Default `loopback`.
     pub owner: String,
     /// Documents in addition to AWS's own; one with the same name replaces it. Default none.
@@ -63,6 +65,7 @@ impl Default for Config {
             region: "us-east-1".to_owned(),
             targets: vec!["i-0123456789abcdef0".to_owned()],
             clusters: clusters::default_clusters(),
+            connected_after: Duration::ZERO,
             owner: "loopback".to_owned(),
             documents: Vec::new(),
             profile: Profile::default(),

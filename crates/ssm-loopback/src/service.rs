@@ -39,6 +39,7 @@ pub(crate) struct Service {
     documents: BTreeMap<String, Document>,
     addr: SocketAddr,
     store: Mutex<SessionStore>,
+    started: Instant,
 }
 
 /// What StartSession names.
@@ -124,6 +125,7 @@ impl Service {
             data_keys: KeyStore::default(),
             addr,
             store: Mutex::default(),
+            started: Instant::now(),
             config: Arc::new(config),
         }
     }
@@ -136,6 +138,16 @@ impl Service {
     /// The sessions and tokens. The lock is never held across an await.
     pub(crate) fn store(&self) -> MutexGuard<'_, SessionStore> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a session could be started on this node.
+    pub(crate) fn is_connected(&self, target: &str) -> bool {
+        self.nodes_are_connected() && self.config.targets.iter().any(|known| known == target)
+    }
+
+    /// Whether the machines have booted.
+    pub(crate) fn nodes_are_connected(&self) -> bool {
+        self.started.elapsed() >= self.config.connected_after
     }
 
     /// Signature checks for one of the service names.
