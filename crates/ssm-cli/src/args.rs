@@ -5,6 +5,8 @@
     reason = "the documentation of arguments is their help text, where brackets mean optional"
 )]
 
+#[cfg(feature = "db")]
+mod db;
 mod decode;
 mod doctor;
 mod duration;
@@ -26,9 +28,11 @@ use std::str::FromStr;
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use ssm_portfwd::{Destination, ForwardSpec, ListenAddr};
 
+#[cfg(feature = "db")]
+pub(crate) use self::db::{DbArgs, DbCommand, DbListArgs, EngineArg};
 pub(crate) use self::decode::DecodeArgs;
 pub(crate) use self::doctor::DoctorArgs;
-pub(crate) use self::duration::{DurationArg, LimitArg};
+pub(crate) use self::duration::{DurationArg, IntervalArg, LimitArg};
 #[cfg(feature = "lookup")]
 pub(crate) use self::ecs::{
     EcsArgs, EcsCheckArgs, EcsCommand, EcsExecArgs, EcsForwardArgs, EcsListArgs, PartArgs, PlaceArgs,
@@ -74,6 +78,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Shell(ShellArgs),
     Forward(ForwardArgs),
+    #[cfg(feature = "db")]
+    Db(Box<DbArgs>),
     Tunnels(TunnelsArgs),
     Up(UpArgs),
     Status(StatusArgs),
@@ -331,6 +337,12 @@ pub(crate) struct LoopbackArgs {
     #[cfg(feature = "aws")]
     #[arg(long, value_name = "URL", requires = "kms_key")]
     pub(crate) kms_endpoint_url: Option<String>,
+    /// Id of the machine, in place of one that is made up
+    #[arg(long, value_name = "ID")]
+    pub(crate) target: Option<ssm_resolve::InstanceId>,
+    /// The machine is not connected before this time has passed, as one that is starting
+    #[arg(long, value_name = "TIME")]
+    pub(crate) connected_after: Option<DurationArg>,
     #[command(flatten)]
     pub(crate) agent: AgentArgs,
 }
@@ -416,6 +428,10 @@ pub(crate) struct ChannelArgs {
     /// Data messages a second, or off; the service cuts who sends more than about 1000 [default: 900]
     #[arg(long, value_name = "MESSAGES|off")]
     pub(crate) pacing: Option<PacingArg>,
+    /// Say something without effect when a session was quiet for this long, so that the service does not end it for being idle:
+    /// 90s, 2m, or off [default: off; 2m for ssm db]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) keep_alive: Option<IntervalArg>,
 }
 
 #[derive(Debug, Clone, Copy, Default, ClapArgs)]

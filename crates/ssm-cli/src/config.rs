@@ -1,12 +1,14 @@
-//! The configuration file: what flags and variables leave open, names for machines, and groups of tunnels.
+//! The configuration file: what flags and variables leave open, names for machines and databases, and groups of tunnels.
 //!
 //! | module | what it does |
 //! |---|---|
+//! | `database` | a database: what is looked for, and how it is used |
 //! | `setting` | what flags, variables and the file can all say, and who has said it |
 //! | `document` | the file as serde reads it |
 //! | `file` | the file once it is checked |
 //! | `mistake` | what is wrong with it: file, line, key, and what was probably meant |
 
+mod database;
 mod document;
 mod file;
 mod mistake;
@@ -19,6 +21,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
+pub(crate) use self::database::Database;
+#[cfg(feature = "db")]
+pub(crate) use self::database::Selector;
 pub(crate) use self::file::{Alias, File, Member};
 pub(crate) use self::mistake::{Mistake, meant};
 pub(crate) use self::setting::{Origin, Setting, Settings, Value};
@@ -111,11 +116,11 @@ impl Config {
         self.file.aliases.get(target?)
     }
 
-    /// What holds beside the flags: what the variables say, else the alias, else the defaults.
-    pub(crate) fn settings(&self, alias: Option<&Alias>) -> Settings {
+    /// What holds beside the flags: what the variables say, else an alias or a database, else the defaults.
+    pub(crate) fn settings(&self, own: Option<&Settings>) -> Settings {
         let settings = self.variables.clone();
-        let settings = match alias {
-            Some(alias) => settings.or(&alias.settings),
+        let settings = match own {
+            Some(own) => settings.or(own),
             None => settings,
         };
         let settings = settings.or(&self.file.defaults);
@@ -124,12 +129,17 @@ impl Config {
     }
 
     /// Fills in the flags that were not given. Gives the alias that `target` is, if it is one.
-    pub(crate) fn fill(&self, target: Option<&str>, mut flags: Flags<'_>) -> Option<&Alias> {
+    pub(crate) fn fill(&self, target: Option<&str>, flags: Flags<'_>) -> Option<&Alias> {
         let alias = self.alias(target);
-        for (setting, value) in self.settings(alias).iter() {
+        self.fill_from(alias.map(|alias| &alias.settings), flags);
+        alias
+    }
+
+    /// Fills in the flags that were not given, with what stands in front of the defaults.
+    pub(crate) fn fill_from(&self, own: Option<&Settings>, mut flags: Flags<'_>) {
+        for (setting, value) in self.settings(own).iter() {
             flags.fill(setting, value);
         }
-        alias
     }
 }
 
@@ -175,8 +185,11 @@ impl Flags<'_> {
                 channel.payload_size.get_or_insert_with(|| value.parse());
             }
             (Setting::Pacing, Some(channel), _) => drop(channel.pacing.get_or_insert_with(|| value.parse())),
+            (Setting::KeepAlive, Some(channel), _) => {
+                channel.keep_alive.get_or_insert_with(|| value.parse());
+            }
             (Setting::Lanes, _, Some(lanes)) => drop(lanes.get_or_insert_with(|| value.parse())),
-            (Setting::PayloadSize | Setting::Pacing | Setting::Lanes, ..) => {}
+            (Setting::PayloadSize | Setting::Pacing | Setting::KeepAlive | Setting::Lanes, ..) => {}
         }
     }
 }

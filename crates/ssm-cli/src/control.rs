@@ -1,5 +1,7 @@
 //! The control planes a command can have.
 
+#[cfg(feature = "db")]
+use std::sync::Arc;
 #[cfg(feature = "aws")]
 use std::time::Duration;
 
@@ -9,6 +11,9 @@ use ssm_session::{
     Attached, ControlError, ControlPlane, DataKey, DataKeyRequest, Endpoint, Identity, Resumed, Route,
     SessionId, StartSession,
 };
+
+#[cfg(feature = "db")]
+use crate::command::db::Gate;
 
 /// How long credentials are looked for that are not needed: without any, the SDK asks the metadata service of a machine that may
 /// not be in AWS at all.
@@ -24,6 +29,9 @@ pub(crate) enum Control {
     /// The AWS SDK, for a session that somebody else started: it opens without credentials of ours, and is not signed then.
     #[cfg(feature = "aws")]
     Handed(AwsControl),
+    /// The AWS SDK, through a bastion that may be another one when it is gone.
+    #[cfg(feature = "db")]
+    Bastion(Arc<Gate>),
     /// Nobody.
     Attached,
 }
@@ -33,6 +41,8 @@ impl ControlPlane for Control {
         match self {
             #[cfg(feature = "aws")]
             Self::Aws(aws) | Self::Handed(aws) => aws.start(request).await,
+            #[cfg(feature = "db")]
+            Self::Bastion(gate) => gate.start(request).await,
             Self::Attached => Attached.start(request).await,
         }
     }
@@ -41,6 +51,8 @@ impl ControlPlane for Control {
         match self {
             #[cfg(feature = "aws")]
             Self::Aws(aws) | Self::Handed(aws) => aws.resume(id).await,
+            #[cfg(feature = "db")]
+            Self::Bastion(gate) => gate.account().resume(id).await,
             Self::Attached => Attached.resume(id).await,
         }
     }
@@ -49,6 +61,8 @@ impl ControlPlane for Control {
         match self {
             #[cfg(feature = "aws")]
             Self::Aws(aws) | Self::Handed(aws) => aws.terminate(id).await,
+            #[cfg(feature = "db")]
+            Self::Bastion(gate) => gate.account().terminate(id).await,
             Self::Attached => Attached.terminate(id).await,
         }
     }
@@ -57,6 +71,8 @@ impl ControlPlane for Control {
         match self {
             #[cfg(feature = "aws")]
             Self::Aws(aws) => aws.identity().await,
+            #[cfg(feature = "db")]
+            Self::Bastion(gate) => gate.account().identity().await,
             #[cfg(feature = "aws")]
             Self::Handed(aws) => {
                 tokio::time::timeout(OPTIONAL_IDENTITY, aws.identity()).await.unwrap_or(Ok(None))
@@ -69,6 +85,8 @@ impl ControlPlane for Control {
         match self {
             #[cfg(feature = "aws")]
             Self::Aws(aws) | Self::Handed(aws) => aws.data_key(request).await,
+            #[cfg(feature = "db")]
+            Self::Bastion(gate) => gate.account().data_key(request).await,
             Self::Attached => Attached.data_key(request).await,
         }
     }
@@ -77,6 +95,8 @@ impl ControlPlane for Control {
         match self {
             #[cfg(feature = "aws")]
             Self::Aws(aws) | Self::Handed(aws) => aws.route(),
+            #[cfg(feature = "db")]
+            Self::Bastion(gate) => gate.account().route(),
             Self::Attached => Attached.route(),
         }
     }

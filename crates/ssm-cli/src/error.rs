@@ -14,6 +14,7 @@ use ssm_shell::ShellError;
 
 use crate::config::ConfigError;
 use crate::output::complain;
+use crate::port_owner;
 #[cfg(feature = "aws")]
 use crate::process::Signal;
 
@@ -87,6 +88,10 @@ pub(crate) enum Error {
     /// What was to be stopped goes on, or was never there.
     #[error("{0}")]
     NotStopped(String),
+    /// There is no way to a database, or there are several. What there is to choose from stands in lines of its own.
+    #[cfg(feature = "db")]
+    #[error("{0}")]
+    Database(String),
     /// The doctor found something.
     #[error("{failed} of {all} checks failed")]
     Unwell { failed: usize, all: usize },
@@ -134,6 +139,8 @@ impl Error {
     pub(crate) fn complain(&self) {
         match self {
             Self::Resolve(error) => error.to_string().lines().for_each(complain),
+            #[cfg(feature = "db")]
+            Self::Database(text) => text.lines().for_each(complain),
             #[cfg(feature = "aws")]
             Self::Left(_) => {}
             #[cfg(feature = "lookup")]
@@ -176,7 +183,7 @@ fn not_started(reason: &CloseReason) -> String {
 pub(crate) fn not_set_up(error: &ForwardError) -> String {
     let ForwardError::Bind { listen, source } = error else { return error.to_string() };
     let advice = match listen {
-        ListenAddr::Unix(path) => socket_advice(path, source.kind()),
+        ListenAddr::Unix(path) => socket_advice(path, source.kind()).map(Into::into),
         ListenAddr::Loopback { port } => port_advice(*port, source.kind()),
         ListenAddr::Address(address) => port_advice(address.port(), source.kind()),
     };
@@ -187,10 +194,16 @@ pub(crate) fn not_set_up(error: &ForwardError) -> String {
 }
 
 /// What can be done when a TCP port cannot be had.
-pub(crate) fn port_advice(port: u16, kind: io::ErrorKind) -> Option<&'static str> {
-    Some(match kind {
+pub(crate) fn port_advice(port: u16, kind: io::ErrorKind) -> Option<String> {
+    let advice = match kind {
         io::ErrorKind::AddrInUse => {
-            "the port is in use; end the program that has it, or take another one (0 finds one that is free)"
+            return Some(match port_owner::find(port) {
+                Some(owner) => {
+                    format!("the port is in use by {owner}; end it, or take another port (0 finds one that is free)")
+                }
+                None => "the port is in use; end the program that has it, or take another one (0 finds one that is free)"
+                    .into(),
+            });
         }
         io::ErrorKind::PermissionDenied if port < UNPRIVILEGED => {
             "ports below 1024 are for root; take a higher one"
@@ -199,7 +212,8 @@ pub(crate) fn port_advice(port: u16, kind: io::ErrorKind) -> Option<&'static str
             "this machine does not have that address; leave it out to listen on 127.0.0.1 and ::1"
         }
         _ => return None,
-    })
+    };
+    Some(advice.into())
 }
 
 fn socket_advice(path: &Path, kind: io::ErrorKind) -> Option<&'static str> {
@@ -248,7 +262,7 @@ mod tests {
             AddrInUse, AddrNotAvailable, InvalidInput, NotFound, OutOfMemory, PermissionDenied,
         };
         for (listen, kind, advice) in [
-            ("5432", AddrInUse, "cannot listen on localhost:5432: the port is in use;"),
+            ("5432", AddrInUse, "cannot listen on localhost:5432: the port is in use"),
             ("80", PermissionDenied, "ports below 1024 are for root"),
             ("192.0.2.1:80", PermissionDenied, "cannot listen on 192.0.2.1:80: ports below 1024"),
             ("192.0.2.1:8080", AddrNotAvailable, "does not have that address"),

@@ -5,6 +5,8 @@ mod args;
 mod ask;
 mod background;
 mod capture;
+#[cfg(feature = "db")]
+mod clipboard;
 mod command;
 mod config;
 mod control;
@@ -19,8 +21,11 @@ mod output;
 #[cfg(feature = "aws")]
 mod picker;
 mod places;
+mod port_owner;
 mod private_file;
 mod process;
+#[cfg(feature = "db")]
+mod profiles;
 mod registry;
 #[cfg(feature = "aws")]
 mod sign_on;
@@ -98,6 +103,8 @@ fn run(args: Args) -> Result<ExitCode, Error> {
         match args.command {
             Command::Shell(args) => command::shell::run(args, &config()?).await,
             Command::Forward(args) => command::forward::run(args, &config()?).await,
+            #[cfg(feature = "db")]
+            Command::Db(args) => command::db::run(*args, &config()?).await,
             Command::Tunnels(args) => command::tunnels::run(&args).await,
             Command::Up(args) => command::up::run(&args, &config()?).await,
             Command::Status(args) => command::status::run(&args, &config()?).await,

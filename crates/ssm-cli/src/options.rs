@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ssm_session::{ChannelConfig, Config, Endpoint, KnownSizes, Pacing, Route, Session, StartSession};
 
-use crate::args::{ChannelArgs, ConnectionArgs, PacingArg};
+use crate::args::{ChannelArgs, ConnectionArgs, IntervalArg, PacingArg};
 use crate::capture;
 use crate::control::Control;
 use crate::error::Error;
@@ -128,6 +128,7 @@ pub(crate) fn port_config(args: &ChannelArgs) -> Config {
         }
         None => {}
     }
+    channel.keep_active = args.keep_alive.and_then(|IntervalArg(interval)| interval);
     Config { channel, tap: capture::tap(), ..Config::default() }
 }
 
@@ -149,11 +150,14 @@ mod tests {
 
     #[test]
     fn knobs_reach_the_channel() {
-        let args = ChannelArgs { payload_size: Some(8192), pacing: Some(PacingArg::PerSecond(450)) };
+        let keep_alive = Some(IntervalArg(Some(Duration::from_secs(120))));
+        let args =
+            ChannelArgs { payload_size: Some(8192), pacing: Some(PacingArg::PerSecond(450)), keep_alive };
         let channel = port_config(&args).channel;
         assert_eq!(channel.payload_len, 8192);
         assert_eq!(channel.pacing, Some(Pacing { per_second: 450, burst: 50 }));
-        let off = ChannelArgs { payload_size: None, pacing: Some(PacingArg::Off) };
+        assert_eq!(channel.keep_active, Some(Duration::from_secs(120)));
+        let off = ChannelArgs { pacing: Some(PacingArg::Off), ..ChannelArgs::default() };
         assert_eq!(port_config(&off).channel.pacing, None);
         assert_eq!(port_config(&ChannelArgs::default()).channel.payload_len, 1024);
     }

@@ -46,6 +46,26 @@ fn a_file_that_is_not_there_matters_only_when_it_is_named() {
 }
 
 #[test]
+fn a_database_is_shown_like_an_alias() {
+    let home = Home::new(
+        "[defaults]\nbastion = 'tag:Role=jump'\n[db.orders]\ncluster = 'prod-orders'\nsecret = 'orders/'\n\
+         ports = { dev = 5433 }\nregion = 'eu-west-1'\n",
+    );
+    let file = |line: u32| format!("{}:{line}", home.file().display());
+    let all = home.setting(&["config"], "db.orders");
+    assert_eq!(all.0, "cluster prod-orders");
+    assert_eq!(home.setting(&["config"], "bastion"), ("tag:Role=jump".into(), file(2)));
+    for (key, value, from) in [
+        ("cluster", "prod-orders", file(4)),
+        ("secret", "orders/", file(5)),
+        ("ports.dev", "5433", file(6)),
+        ("region", "eu-west-1", file(7)),
+    ] {
+        assert_eq!(home.setting(&["config", "orders"], key), (value.into(), from));
+    }
+}
+
+#[test]
 fn every_value_is_shown_with_who_says_it() {
     let home = Home::new(
         "[defaults]\nprofile = 'corp'\nlanes = 2\n\n[alias.db]\ntarget = 'i-0123456789abcdef0'\n\

@@ -140,11 +140,6 @@ impl Service {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a session could be started on this node.
-    pub(crate) fn is_connected(&self, target: &str) -> bool {
-        self.nodes_are_connected() && self.config.targets.iter().any(|known| known == target)
-    }
-
     /// Whether the machines have booted.
     pub(crate) fn nodes_are_connected(&self) -> bool {
         self.started.elapsed() >= self.config.connected_after
@@ -157,7 +152,7 @@ impl Service {
 
     /// Whether sessions can be started on this node or container.
     pub(crate) fn is_connected(&self, target: &str) -> bool {
-        self.config.targets.iter().any(|node| node == target)
+        self.nodes_are_connected() && self.config.targets.iter().any(|node| node == target)
             || self.config.clusters.iter().flat_map(Cluster::targets).any(|container| container == target)
     }
 

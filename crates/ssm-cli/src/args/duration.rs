@@ -1,5 +1,6 @@
 //! Times as users write them.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -10,6 +11,10 @@ pub(crate) struct DurationArg(pub(crate) Duration);
 /// A time, or `off` for one that never comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LimitArg(pub(crate) Option<Duration>);
+
+/// A time of at least a second between two things that are done, or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IntervalArg(pub(crate) Option<Duration>);
 
 impl FromStr for DurationArg {
     type Err = &'static str;
@@ -30,6 +35,29 @@ impl FromStr for LimitArg {
             _ => text.parse().map(|DurationArg(time)| Self(Some(time))).map_err(
                 |_| "a time is a number of seconds, a number with ms, s, m, h or d behind it, or off",
             ),
+        }
+    }
+}
+
+impl FromStr for IntervalArg {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse()? {
+            LimitArg(Some(time)) if time < Duration::from_secs(1) => {
+                Err("it has to be a second at least, or off")
+            }
+            LimitArg(time) => Ok(Self(time)),
+        }
+    }
+}
+
+impl fmt::Display for IntervalArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(time) if time.subsec_millis() == 0 => write!(f, "{}s", time.as_secs()),
+            Some(time) => write!(f, "{}ms", time.as_millis()),
+            None => f.write_str("off"),
         }
     }
 }
@@ -75,5 +103,9 @@ mod tests {
         }
         assert_eq!("off".parse(), Ok(LimitArg(None)));
         assert!("never".parse::<LimitArg>().is_err());
+        assert_eq!("off".parse(), Ok(IntervalArg(None)));
+        assert_eq!("2m".parse::<IntervalArg>().unwrap().to_string(), "120s");
+        assert_eq!("1500ms".parse::<IntervalArg>().unwrap().to_string(), "1500ms");
+        assert!("999ms".parse::<IntervalArg>().is_err() && "0".parse::<IntervalArg>().is_err());
     }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::args::{ConfigArgs, ConfigCommand, EndpointArg};
-use crate::config::{Alias, Config, Member, Origin, Setting, Settings, Value};
+use crate::config::{Alias, Config, Database, Member, Origin, Setting, Settings, Value};
 use crate::error::Error;
 use crate::table::Table;
 
@@ -50,8 +50,11 @@ impl Line {
 
 fn lines(args: &ConfigArgs, config: &Config, variable: impl Fn(&str) -> Option<String>) -> Vec<Line> {
     let alias = config.alias(args.target.as_deref());
-    let mut lines: Vec<Line> = alias.map(of_alias).unwrap_or_default();
-    let settings = flags(args).or(&config.settings(alias));
+    let database =
+        args.target.as_ref().filter(|_| alias.is_none()).and_then(|name| config.file.databases.get(name));
+    let mut lines: Vec<Line> = alias.map(of_alias).or_else(|| database.map(of_database)).unwrap_or_default();
+    let own = alias.map(|alias| &alias.settings).or_else(|| database.map(|database| &database.settings));
+    let settings = flags(args).or(&config.settings(own));
     let of_settings =
         Setting::ALL.map(|setting| (setting, of_setting(setting, settings.find(setting), &variable)));
     let said =
@@ -62,7 +65,18 @@ fn lines(args: &ConfigArgs, config: &Config, variable: impl Fn(&str) -> Option<S
         lines.extend(aliases.map(|(name, alias)| {
             Line::new(format!("alias.{name}"), &alias.target.text, &alias.target.origin)
         }));
+        lines.extend(
+            config.file.bastion.iter().map(|bastion| Line::new("bastion", &bastion.text, &bastion.origin)),
+        );
         let file = config.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+        lines.extend(config.file.databases.iter().map(|(name, database)| Line {
+            name: format!("db.{name}"),
+            value: Some(match &database.selector {
+                Some((selector, Value { text, .. })) => format!("{} {text}", selector.key()),
+                None => name.clone(),
+            }),
+            from: file.clone(),
+        }));
         lines.extend(config.file.groups.iter().map(|(name, members)| Line {
             name: format!("group.{name}"),
             value: Some(members.iter().map(Member::shown).collect::<Vec<_>>().join(", ")),
@@ -83,6 +97,27 @@ fn of_alias(alias: &Alias) -> Vec<Line> {
     let several =
         several.into_iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
     single.chain(several).map(|(name, Value { text, origin })| Line::new(name, text, origin)).collect()
+}
+
+fn of_database(database: &Database) -> Vec<Line> {
+    let values = [
+        database.selector.as_ref().map(|(selector, value)| (selector.key(), value)),
+        database.engine.as_ref().map(|value| ("engine", value)),
+        database.bastion.as_ref().map(|value| ("bastion", value)),
+        database.user.as_ref().map(|value| ("user", value)),
+        database.database.as_ref().map(|value| ("database", value)),
+        database.secret.as_ref().map(|value| ("secret", value)),
+        database.iam.as_ref().map(|value| ("iam", value)),
+        database.profile_filter.as_ref().map(|value| ("profile-filter", value)),
+        database.local_port.as_ref().map(|value| ("local-port", value)),
+    ];
+    let values = values.into_iter().flatten();
+    let lines = values.map(|(name, Value { text, origin })| Line::new(name, text, origin));
+    let ports = database
+        .ports
+        .iter()
+        .map(|(suffix, Value { text, origin })| Line::new(format!("ports.{suffix}"), text, origin));
+    lines.chain(ports).collect()
 }
 
 fn of_setting(setting: Setting, value: Option<&Value>, variable: impl Fn(&str) -> Option<String>) -> Line {
@@ -119,6 +154,7 @@ fn flags(args: &ConfigArgs) -> Settings {
         (Setting::Lanes, args.lanes.map(|lanes| lanes.to_string())),
         (Setting::PayloadSize, args.channel.payload_size.map(|size| size.to_string())),
         (Setting::Pacing, args.channel.pacing.map(|pacing| pacing.to_string())),
+        (Setting::KeepAlive, args.channel.keep_alive.map(|interval| interval.to_string())),
     ];
     let endpoints = connection.endpoints.iter();
     let endpoints =

@@ -9,7 +9,9 @@ mod tunnels;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use ssm_portfwd::LocalAddr;
 use ssm_resolve::Target;
+use ssm_session::Secret;
 
 use crate::args::{DurationArg, ForwardArgs};
 use crate::background::{self, Launched};
@@ -57,17 +59,39 @@ pub(crate) async fn run(mut args: ForwardArgs, config: &Config) -> Result<ExitCo
     if let Some(destination) = &args.stdio {
         return stdio::run(args, destination, &target, &mut signals).await;
     }
+    let source = Source::load(&args.connection, "ssm forward");
+    carry(args, target, source, |_| Ok(Around::default()), &mut signals).await
+}
+
+/// What the command behind `--` finds besides addresses.
+#[derive(Debug, Default)]
+pub(super) struct Around {
+    /// Variables.
+    pub(super) variables: Vec<(String, Secret<String>)>,
+    /// What stands for `{name}` in its arguments.
+    pub(super) words: Vec<(&'static str, String)>,
+}
+
+/// Carries the forwards of `args` through `target`, on sessions of `source`. Once each listens or has failed `ready` is called
+/// with where they do.
+pub(super) async fn carry(
+    args: &ForwardArgs,
+    target: String,
+    source: impl Future<Output = Result<Source, Error>>,
+    ready: impl FnOnce(&[LocalAddr]) -> Result<Around, Error>,
+    signals: &mut Signals,
+) -> Result<ExitCode, Error> {
     let mut tunnels = Tunnels::new(args, target);
     let mut presence = Presence::take(args, &tunnels.report)?;
     let entrances = tunnels.bind()?;
-    let mut source = Source::load(&args.connection, "ssm forward").await?;
+    let mut source = source.await?;
     for (index, entrance) in entrances {
-        if tunnels.start(index, entrance, &mut source, &mut signals).await? == Started::Left {
+        if tunnels.start(index, entrance, &mut source, signals).await? == Started::Left {
             return Ok(ExitCode::SUCCESS);
         }
     }
-    let result = serve(&mut tunnels, args, &mut presence, &mut signals).await;
-    tunnels.end(&mut signals).await;
+    let result = serve(&mut tunnels, args, ready, &mut presence, signals).await;
+    tunnels.end(signals).await;
     if matches!(result, Ok(Left::Wanted)) {
         tunnels.report.summarize();
     }
@@ -116,12 +140,13 @@ enum Left {
 async fn serve(
     tunnels: &mut Tunnels<'_>,
     args: &ForwardArgs,
+    ready: impl FnOnce(&[LocalAddr]) -> Result<Around, Error>,
     presence: &mut Presence,
     signals: &mut Signals,
 ) -> Result<Left, Error> {
     let mut child: Option<Running> = None;
     let mut settled = tunnels.report.settled();
-    let mut started = false;
+    let mut ready = Some(ready);
     let mut ticks = tokio::time::interval(STATUS_INTERVAL);
     loop {
         tokio::select! {
@@ -131,10 +156,13 @@ async fn serve(
                     return Ok(Left::Failed);
                 }
             }
-            _ = settled.wait_for(|settled| *settled), if !started => {
-                started = true;
-                if !args.command.is_empty() {
-                    child = Some(Running::start(&args.command, &tunnels.report.addresses())?);
+            _ = settled.wait_for(|settled| *settled), if ready.is_some() => {
+                let addresses = tunnels.report.addresses();
+                if let Some(ready) = ready.take().filter(|_| !addresses.is_empty()) {
+                    let around = ready(&addresses)?;
+                    if !args.command.is_empty() {
+                        child = Some(Running::start(&args.command, &addresses, &around)?);
+                    }
                 }
                 presence.detach(&tunnels.report)?;
             }

@@ -13,7 +13,7 @@ use super::tunnels;
 /// A tunnel as the configuration has it.
 #[derive(Debug)]
 pub(super) struct Planned<'a> {
-    /// `GROUP/ALIAS`, or `GROUP/#N` for the Nth of the group where it has no alias.
+    /// `GROUP/NAME` of an alias or a database, or `GROUP/#N` for the Nth of the group where it has none.
     pub(super) name: String,
     pub(super) member: &'a Member,
 }
@@ -34,7 +34,7 @@ pub(super) fn planned<'a>(config: &'a Config, groups: &'a [String]) -> Result<Ve
     let tunnels = wanted.flat_map(|(group, members)| {
         members.iter().enumerate().map(move |(index, member)| {
             let name = match member {
-                Member::Alias(alias) => format!("{group}/{alias}"),
+                Member::Alias(name) | Member::Database(name) => format!("{group}/{name}"),
                 Member::Own(_) => format!("{group}/#{}", index + 1),
             };
             Planned { name, member }

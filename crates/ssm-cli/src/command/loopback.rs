@@ -15,6 +15,7 @@ pub(crate) async fn run(args: &LoopbackArgs) -> Result<ExitCode, Error> {
 
     use ssm_loopback::{Config, Kms, KmsChallenge, Loopback};
 
+    use crate::args::DurationArg;
     use crate::error::port_advice;
     use crate::process::Signals;
 
@@ -24,7 +25,13 @@ pub(crate) async fn run(args: &LoopbackArgs) -> Result<ExitCode, Error> {
         challenge: KmsChallenge::Offered,
         authority: authority(args),
     });
-    let config = Config { port: args.port, profile: args.agent.profile.into(), kms, ..Config::default() };
+    let mut config = Config { port: args.port, profile: args.agent.profile.into(), kms, ..Config::default() };
+    if let Some(target) = &args.target {
+        config.targets = vec![target.to_string()];
+    }
+    if let Some(DurationArg(time)) = args.connected_after {
+        config.connected_after = time;
+    }
     let loopback = Loopback::start(config).await.map_err(|source| {
         let source = match port_advice(args.port, source.kind()) {
             Some(advice) => io::Error::new(source.kind(), advice),

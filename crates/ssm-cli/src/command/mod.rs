@@ -2,6 +2,8 @@
 
 pub(crate) mod completions;
 pub(crate) mod config;
+#[cfg(feature = "db")]
+pub(crate) mod db;
 pub(crate) mod decode;
 pub(crate) mod demo;
 pub(crate) mod doctor;

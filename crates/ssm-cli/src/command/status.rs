@@ -47,6 +47,7 @@ fn lines<'a>(
 ) -> Vec<Line<'a>> {
     let target = |member: &'a Member| match member {
         Member::Alias(name) => config.alias(Some(name)).map_or("", |alias: &Alias| &alias.target.text),
+        Member::Database(name) => name,
         Member::Own(own) => &own.target.text,
     };
     let mut lines: Vec<Line<'a>> = planned

@@ -91,9 +91,13 @@ fn command(config: &Config, planned: &Planned<'_>, DurationArg(timeout): Duratio
     if let Some(path) = &config.path {
         command.arg("--config").arg(path);
     }
-    command.arg("forward").arg("--name").arg(&planned.name).arg(format!("--wait={}ms", timeout.as_millis()));
+    command.arg(match planned.member {
+        Member::Database(_) => "db",
+        Member::Alias(_) | Member::Own(_) => "forward",
+    });
+    command.arg("--name").arg(&planned.name).arg(format!("--wait={}ms", timeout.as_millis()));
     match planned.member {
-        Member::Alias(name) => command.arg(name),
+        Member::Alias(name) | Member::Database(name) => command.arg(name),
         Member::Own(own) => own_arguments(&mut command, own),
     };
     Ok(command)

@@ -12,6 +12,7 @@ use toml::Spanned;
 pub(super) struct Document {
     pub(super) defaults: Defaults,
     pub(super) alias: BTreeMap<Spanned<String>, Machine>,
+    pub(super) db: BTreeMap<Spanned<String>, Database>,
     pub(super) group: BTreeMap<Spanned<String>, Group>,
 }
 
@@ -32,6 +33,8 @@ pub(super) struct Defaults {
     pub(super) lanes: Option<Spanned<Text>>,
     pub(super) payload_size: Option<Spanned<Text>>,
     pub(super) pacing: Option<Spanned<Text>>,
+    pub(super) keep_alive: Option<Spanned<Text>>,
+    pub(super) bastion: Option<Spanned<Text>>,
 }
 
 /// `[alias.NAME]`, or a table in a group.
@@ -56,9 +59,42 @@ pub(super) struct Machine {
     pub(super) lanes: Option<Spanned<Text>>,
     pub(super) payload_size: Option<Spanned<Text>>,
     pub(super) pacing: Option<Spanned<Text>>,
+    pub(super) keep_alive: Option<Spanned<Text>>,
 }
 
-/// `[defaults.endpoints]`, `[alias.NAME.endpoints]`
+/// `[db.NAME]`
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(super) struct Database {
+    pub(super) cluster: Option<Spanned<Text>>,
+    pub(super) instance: Option<Spanned<Text>>,
+    pub(super) cache: Option<Spanned<Text>>,
+    pub(super) engine: Option<Spanned<Text>>,
+    pub(super) bastion: Option<Spanned<Text>>,
+    pub(super) user: Option<Spanned<Text>>,
+    pub(super) database: Option<Spanned<Text>>,
+    pub(super) secret: Option<Spanned<Text>>,
+    pub(super) iam: Option<Spanned<bool>>,
+    pub(super) local_port: Option<Spanned<Text>>,
+    pub(super) ports: BTreeMap<Spanned<String>, Spanned<Text>>,
+    pub(super) profile_filter: Option<Spanned<Text>>,
+    pub(super) profile: Option<Spanned<Text>>,
+    pub(super) region: Option<Spanned<Text>>,
+    pub(super) endpoint_url: Option<Spanned<Text>>,
+    pub(super) ssmmessages_endpoint_url: Option<Spanned<Text>>,
+    pub(super) endpoints: Endpoints,
+    pub(super) fips: Option<Spanned<Text>>,
+    pub(super) dual_stack: Option<Spanned<Text>>,
+    pub(super) proxy: Option<Spanned<Text>>,
+    pub(super) no_proxy: Option<Spanned<Text>>,
+    pub(super) ca_bundle: Option<Spanned<Text>>,
+    pub(super) lanes: Option<Spanned<Text>>,
+    pub(super) payload_size: Option<Spanned<Text>>,
+    pub(super) pacing: Option<Spanned<Text>>,
+    pub(super) keep_alive: Option<Spanned<Text>>,
+}
+
+/// `[defaults.endpoints]`, `[alias.NAME.endpoints]`, `[db.NAME.endpoints]`
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(super) struct Endpoints {
@@ -84,7 +120,7 @@ pub(super) struct Group {
 /// A tunnel of a group.
 #[derive(Debug)]
 pub(super) enum Entry {
-    Alias(String),
+    Name(String),
     Machine(Box<Machine>),
 }
 
@@ -95,11 +131,11 @@ impl<'de> Deserialize<'de> for Entry {
             type Value = Entry;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the name of an alias, or a table with target and forwards")
+                f.write_str("the name of an alias or a database, or a table with target and forwards")
             }
 
             fn visit_str<E: Error>(self, name: &str) -> Result<Entry, E> {
-                Ok(Entry::Alias(name.to_owned()))
+                Ok(Entry::Name(name.to_owned()))
             }
 
             fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Entry, M::Error> {

@@ -10,7 +10,8 @@ use ssm_portfwd::{ForwardSpec, ListenAddr};
 use ssm_resolve::Target;
 use toml::Spanned;
 
-use super::document::{Defaults, Document, Entry, Machine, Text};
+use super::database::{self, Database, Selector};
+use super::document::{self, Defaults, Document, Entry, Machine, Text};
 use super::mistake::{Mistake, line_of, meant};
 use super::setting::{Origin, Setting, Settings, Value, printable};
 use crate::args::Service;
@@ -22,6 +23,9 @@ const NAME_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct File {
     pub(crate) defaults: Settings,
+    /// The bastion of databases that have none of their own: a [`Target`].
+    pub(crate) bastion: Option<Value>,
+    pub(crate) databases: BTreeMap<String, Database>,
     pub(crate) aliases: BTreeMap<String, Alias>,
     pub(crate) groups: BTreeMap<String, Vec<Member>>,
 }
@@ -44,15 +48,17 @@ pub(crate) struct Alias {
 pub(crate) enum Member {
     /// The forwards of the alias of this name.
     Alias(String),
+    /// The database of this name.
+    Database(String),
     /// Those that stand here.
     Own(Box<Alias>),
 }
 
 impl Member {
-    /// The alias, or the target where there is none.
+    /// The alias or database, or the target where there is none.
     pub(crate) fn shown(&self) -> &str {
         match self {
-            Self::Alias(name) => name,
+            Self::Alias(name) | Self::Database(name) => name,
             Self::Own(own) => &own.target.text,
         }
     }
@@ -67,16 +73,24 @@ impl File {
     pub(super) fn parse(path: &Path, text: &str) -> Result<Self, Mistake> {
         let document: Document = toml::from_str(text).map_err(|error| Mistake::parse(path, text, &error))?;
         let reader = Reader { path, text };
-        let mut file = Self { defaults: reader.defaults(document.defaults)?, ..Self::default() };
+        let mut defaults = document.defaults;
+        let bastion = defaults.bastion.take();
+        let bastion = bastion.map(|bastion| reader.value(bastion, parses::<Target>)).transpose()?;
+        let mut file = Self { defaults: reader.defaults(defaults)?, bastion, ..Self::default() };
         for (name, machine) in document.alias {
             reader.name(&name)?;
             let alias = reader.alias(machine, &name.span())?;
             file.aliases.insert(name.into_inner(), alias);
         }
+        for (name, database) in document.db {
+            reader.name(&name)?;
+            let database = reader.database(database)?;
+            file.databases.insert(name.into_inner(), database);
+        }
         for (name, group) in document.group {
             reader.name(&name)?;
             let members: Result<_, _> =
-                group.tunnels.into_iter().map(|entry| reader.member(entry, &file.aliases)).collect();
+                group.tunnels.into_iter().map(|entry| reader.member(entry, &file)).collect();
             file.groups.insert(name.into_inner(), members?);
         }
         Ok(file)
@@ -91,7 +105,7 @@ struct Reader<'a> {
 
 type Given = Option<Spanned<Text>>;
 
-/// The settings in `[defaults]` or in an alias: the same fields of two types.
+/// The settings in `[defaults]`, in an alias or in a database: the same fields of three types.
 macro_rules! settings_of {
     ($from:ident) => {
         [
@@ -107,6 +121,7 @@ macro_rules! settings_of {
             (Setting::Lanes, $from.lanes),
             (Setting::PayloadSize, $from.payload_size),
             (Setting::Pacing, $from.pacing),
+            (Setting::KeepAlive, $from.keep_alive),
             (Setting::Endpoint(Service::Ec2), $from.endpoints.ec2),
             (Setting::Endpoint(Service::Ec2InstanceConnect), $from.endpoints.ec2_instance_connect),
             (Setting::Endpoint(Service::Ecs), $from.endpoints.ecs),
@@ -142,7 +157,56 @@ impl Reader<'_> {
         })
     }
 
-    fn member(&self, entry: Spanned<Entry>, aliases: &BTreeMap<String, Alias>) -> Result<Member, Mistake> {
+    fn database(&self, from: document::Database) -> Result<Database, Mistake> {
+        let selectors = [
+            (Selector::Cluster, from.cluster),
+            (Selector::Instance, from.instance),
+            (Selector::Cache, from.cache),
+        ];
+        let mut selector: Option<(Selector, Value)> = None;
+        for (kind, text) in selectors {
+            let Some(text) = text else { continue };
+            let place = text.span();
+            if let Some((other, _)) = &selector {
+                let what = format!("there is {} already, and one of them is enough", other.key());
+                return Err(self.mistake(&place, what));
+            }
+            selector = Some((kind, self.value(text, printable)?));
+        }
+        let mut ports = Vec::new();
+        for (suffix, port) in from.ports {
+            if suffix.get_ref().is_empty() {
+                return Err(self
+                    .mistake(&suffix.span(), "the end of a profile's name has a character at least".into()));
+            }
+            ports.push((suffix.into_inner(), self.value(port, parses::<u16>)?));
+        }
+        let settings = self.settings(settings_of!(from))?;
+        let value = |text: Given, check| text.map(|text| self.value(text, check)).transpose();
+        let iam = from.iam.filter(|iam| *iam.get_ref());
+        if let (Some(_), Some(secret)) = (&iam, &from.secret) {
+            return Err(self.mistake(
+                &secret.span(),
+                "a token of IAM takes the place of a secret: have one of them".into(),
+            ));
+        }
+        Ok(Database {
+            selector,
+            engine: value(from.engine, database::engine)?,
+            bastion: value(from.bastion, parses::<Target>)?,
+            user: value(from.user, printable)?,
+            database: value(from.database, printable)?,
+            secret: value(from.secret, printable)?,
+            iam: iam.map(|iam| Value { text: "true".into(), origin: self.origin(&iam.span()) }),
+            local_port: value(from.local_port, parses::<u16>)?,
+            ports,
+            profile_filter: value(from.profile_filter, printable)?,
+            settings,
+        })
+    }
+
+    fn member(&self, entry: Spanned<Entry>, file: &File) -> Result<Member, Mistake> {
+        let (aliases, databases) = (&file.aliases, &file.databases);
         let place = entry.span();
         let wrong = match entry.into_inner() {
             Entry::Machine(machine) => {
@@ -152,10 +216,11 @@ impl Reader<'_> {
                 }
                 "it has neither forwards nor proxies".into()
             }
-            Entry::Alias(name) => match aliases.get(&name) {
+            Entry::Name(name) => match aliases.get(&name) {
                 Some(alias) if leads_somewhere(alias) => return Ok(Member::Alias(name)),
+                _ if databases.contains_key(&name) => return Ok(Member::Database(name)),
                 Some(_) => format!("the alias {name} has neither forwards nor proxies"),
-                None => match meant(&name, aliases.keys().map(String::as_str)) {
+                None => match meant(&name, aliases.keys().chain(databases.keys()).map(String::as_str)) {
                     Some(word) => format!("there is no alias {name}; did you mean {word}?"),
                     None => format!("there is no alias {name}; it takes an [alias.{name}]"),
                 },
@@ -259,8 +324,12 @@ mod tests {
             [alias."web.1"]
             target = "tag:role=web"
 
+            [db.orders]
+            cluster = "orders"
+            ports = { dev = 5433, dev-eu = "5434" }
+
             [group.dev]
-            tunnels = ["db", { target = "db", forwards = ["/tmp/s:80"], profile = "other" }]
+            tunnels = ["db", "orders", { target = "db", forwards = ["/tmp/s:80"], profile = "other" }]
         "#;
         let file = parse(text).unwrap();
         let lanes = file.defaults.find(Setting::Lanes).unwrap();
@@ -275,7 +344,8 @@ mod tests {
         assert_eq!(sts.text, "https://sts.corp.example");
         assert!(file.defaults.find(Setting::Fips).unwrap().parse::<bool>());
         assert!(matches!(&file.groups["dev"][0], Member::Alias(name) if name == "db"));
-        assert!(matches!(&file.groups["dev"][1], Member::Own(own) if own.target.text == "db"));
+        assert!(matches!(&file.groups["dev"][1], Member::Database(name) if name == "orders"));
+        assert!(matches!(&file.groups["dev"][2], Member::Own(own) if own.target.text == "db"));
     }
 
     #[test]
@@ -323,6 +393,14 @@ mod tests {
             ("[group.g]\ntunnels = [7]", "/c:2: group.g.tunnels[0]: invalid type: integer"),
             ("[group.g]\ntunnels = [{ target = 't' }]", "/c:2: group.g.tunnels[0]: it has neither forwards"),
             ("[group.g]\ntunnels = [{ target = 't', forward = [] }]", "did you mean forwards?"),
+            ("[db.o]\nclustr = 'x'", "/c:2: db.o.clustr: there is no key clustr; did you mean cluster?"),
+            ("[db.o]\ncluster = 'x'\ninstance = 'y'", "/c:3: db.o.instance: there is cluster already"),
+            ("[db.o]\nengine = 'oracle'", "/c:2: db.o.engine: the engines are postgres, mysql, redis"),
+            ("[db.o]\nports = { dev = 70000 }", "/c:2: db.o.ports.dev: number too large"),
+            ("[db.o]\niam = true\nsecret = 's'", "/c:3: db.o.secret: a token of IAM"),
+            ("[db.o]\niam = 'yes'", "/c:2: db.o.iam: invalid type"),
+            ("[db.o]\nbastion = '-x'", "/c:2: db.o.bastion: target '-x' starts with '-'"),
+            ("[defaults]\nbastion = ''", "/c:2: defaults.bastion: "),
             ("[defaults\nx", "/c:1: "),
         ] {
             let wrong = parse(text).unwrap_err();

@@ -10,7 +10,7 @@ use ssm_resolve::Name;
 use ssm_session::StreamEndpoint;
 
 use super::VAULT_VARIABLE;
-use crate::args::{LANES, PAYLOAD_SIZES, PacingArg, ProxyArg, Service};
+use crate::args::{IntervalArg, LANES, PAYLOAD_SIZES, PacingArg, ProxyArg, Service};
 
 /// One of them. A flag of the same name goes before all else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,11 +27,12 @@ pub(crate) enum Setting {
     Lanes,
     PayloadSize,
     Pacing,
+    KeepAlive,
     Endpoint(Service),
 }
 
 impl Setting {
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::Profile,
         Self::Region,
         Self::EndpointUrl,
@@ -44,6 +45,7 @@ impl Setting {
         Self::Lanes,
         Self::PayloadSize,
         Self::Pacing,
+        Self::KeepAlive,
         Self::Endpoint(Service::Ec2),
         Self::Endpoint(Service::Ec2InstanceConnect),
         Self::Endpoint(Service::Ecs),
@@ -80,6 +82,7 @@ impl Setting {
             Self::Lanes => ("lanes", "SSM_LANES"),
             Self::PayloadSize => ("payload-size", "SSM_PAYLOAD_SIZE"),
             Self::Pacing => ("pacing", "SSM_PACING"),
+            Self::KeepAlive => ("keep-alive", "SSM_KEEP_ALIVE"),
             Self::Endpoint(service) => match service {
                 Service::Ec2 => ("endpoints.ec2", "SSM_ENDPOINTS_EC2"),
                 Service::Ec2InstanceConnect => {
@@ -109,7 +112,7 @@ impl Setting {
             Self::Proxy => &["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"],
             Self::NoProxy => &["NO_PROXY", "no_proxy"],
             Self::CaBundle => &["AWS_CA_BUNDLE"],
-            Self::Lanes | Self::PayloadSize | Self::Pacing => &[],
+            Self::Lanes | Self::PayloadSize | Self::Pacing | Self::KeepAlive => &[],
             Self::Endpoint(service) => match service {
                 Service::Ec2 => &["AWS_ENDPOINT_URL_EC2"],
                 Service::Ec2InstanceConnect => &["AWS_ENDPOINT_URL_EC2_INSTANCE_CONNECT"],
@@ -131,6 +134,7 @@ impl Setting {
             Self::Lanes => Some("1"),
             Self::PayloadSize => Some("1024 to 32768"),
             Self::Pacing => Some("900"),
+            Self::KeepAlive => Some("off"),
             _ => None,
         }
     }
@@ -165,6 +169,7 @@ impl Setting {
             Self::Lanes => number(text, LANES),
             Self::PayloadSize => number(text, PAYLOAD_SIZES),
             Self::Pacing => PacingArg::from_str(text).map(drop).map_err(Into::into),
+            Self::KeepAlive => IntervalArg::from_str(text).map(drop).map_err(Into::into),
         }
     }
 }
@@ -340,6 +345,7 @@ mod tests {
             ("SSM_LANES", "four", "from 1 to 64"),
             ("SSM_PAYLOAD_SIZE", "1023", "from 1024 to 32768"),
             ("SSM_PACING", "fast", "or off"),
+            ("SSM_KEEP_ALIVE", "10ms", "a second at least"),
             ("SSM_REGION", "eu west", "only letters"),
             ("SSM_PROFILE", "-x", "no '-' in front"),
             ("SSM_PROFILE", "a\x1b[2Jb", "that can be seen"),

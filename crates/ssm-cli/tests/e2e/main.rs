@@ -9,6 +9,8 @@ mod aws_cli;
 mod aws_profile;
 mod browser;
 mod crowd;
+#[cfg(feature = "db")]
+mod db;
 #[cfg(feature = "lookup")]
 mod ecs;
 mod git;

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
+#[cfg(feature = "db")]
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -130,6 +132,49 @@ impl Postgres {
         process.until_says("database system is ready to accept connections");
         assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
         Self { bin, folder, port, process }
+    }
+
+    /// Makes a user who has to show this password.
+    #[cfg(feature = "db")]
+    pub(crate) fn add_user(&self, user: &str, password: &str) {
+        let rules = self.folder.path().join("data/pg_hba.conf");
+        let trust = fs::read_to_string(&rules).unwrap();
+        fs::write(&rules, format!("host all {user} 127.0.0.1/32 scram-sha-256\n{trust}")).unwrap();
+        self.administer(&format!("create role {user} login password '{password}'"));
+        self.administer("select pg_reload_conf()");
+    }
+
+    /// Has the server show a certificate for `name`; gives the path of its authority's.
+    #[cfg(feature = "db")]
+    pub(crate) fn show_certificate(&self, name: &str) -> PathBuf {
+        let account = Account::unprivileged();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
+        for (file, text) in [("server.crt", certificate.pem()), ("server.key", key.serialize_pem())] {
+            let path = self.folder.path().join("data").join(file);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            account.give(&path);
+        }
+        self.administer("alter system set ssl = on");
+        self.administer("select pg_reload_conf()");
+        let shown = || run(self.direct("psql").args(["-X", "-At", "-c", "show ssl"])) == "on\n";
+        self.process.until_true("its certificate", shown);
+        let authority = self.folder.path().join("authority.pem");
+        fs::write(&authority, certificate.pem()).unwrap();
+        authority
+    }
+
+    #[cfg(feature = "db")]
+    fn administer(&self, statement: &str) {
+        run(self.direct("psql").args(["-X", "-v", "ON_ERROR_STOP=1", "-c", statement]));
+    }
+
+    /// A program of PostgreSQL's.
+    #[cfg(feature = "db")]
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.bin.join(name)
     }
 
     /// A program of PostgreSQL's that connects through `forward`.

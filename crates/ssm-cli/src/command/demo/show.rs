@@ -83,7 +83,8 @@ async fn command<C: ControlPlane + Clone>(served: &Served<C>) -> Result<(), Erro
 }
 
 async fn tunnel<C: ControlPlane + Clone>(served: &Served<C>, profile: Profile) -> Result<(), Error> {
-    let channel = ChannelArgs { payload_size: Some(32 * 1024), pacing: pacing(profile) };
+    let channel =
+        ChannelArgs { payload_size: Some(32 * 1024), pacing: pacing(profile), ..ChannelArgs::default() };
     let request = StartSession::port(&served.target, served.port);
     let session = Session::start(served.control.clone(), &request, options::port_config(&channel)).await?;
     let forwarder = Forwarder::bind(&ListenAddr::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))?;

@@ -45,7 +45,10 @@ impl Case {
         let alias = config.fill(target.as_deref(), Flags { connection, channel: None, lanes: None });
         let region_from = match is_given {
             true => Some(Origin::Flag(Setting::Region)),
-            false => config.settings(alias).find(Setting::Region).map(|value| value.origin.clone()),
+            false => config
+                .settings(alias.map(|alias| &alias.settings))
+                .find(Setting::Region)
+                .map(|value| value.origin.clone()),
         };
         Self {
             target: alias.map(|alias| alias.target.text.clone()).or(target),

@@ -13,6 +13,8 @@ use tokio::process::{Child, Command};
 use crate::error::Error;
 use crate::process::Signal;
 
+use super::Around;
+
 /// How long the command may take to end once it was asked to.
 const LEAVE: Duration = Duration::from_secs(2);
 
@@ -21,10 +23,14 @@ pub(in crate::command) struct Running(Child);
 
 impl Running {
     /// Starts it, with the address of each forward in its arguments and variables.
-    pub(super) fn start(words: &[OsString], addresses: &[LocalAddr]) -> Result<Self, Error> {
+    pub(super) fn start(words: &[OsString], addresses: &[LocalAddr], around: &Around) -> Result<Self, Error> {
         let (program, arguments) = words.split_first().expect("clap gives a command at least one word");
         let mut command = Command::new(program);
-        command.args(arguments.iter().map(|argument| filled(argument, addresses)));
+        let arguments = arguments.iter().map(|argument| filled(argument, addresses, &around.words));
+        command.args(arguments);
+        for (name, value) in &around.variables {
+            command.env(name, value.expose());
+        }
         for (number, address) in addresses.iter().enumerate() {
             let (host, port) = parts(address);
             let suffixes = [Some(format!("_{}", number + 1)), (number == 0).then(String::new)];
@@ -116,7 +122,7 @@ fn parts(address: &LocalAddr) -> (String, Option<u16>) {
 }
 
 /// An argument with its placeholders replaced. One that is not UTF-8 has none.
-fn filled(argument: &OsStr, addresses: &[LocalAddr]) -> OsString {
+fn filled(argument: &OsStr, addresses: &[LocalAddr], words: &[(&str, String)]) -> OsString {
     let Some(text) = argument.to_str() else { return argument.to_owned() };
     let mut text = text.to_owned();
     for (number, address) in addresses.iter().enumerate() {
@@ -128,6 +134,9 @@ fn filled(argument: &OsStr, addresses: &[LocalAddr]) -> OsString {
                 text = text.replace(&format!("{{port{suffix}}}"), &port.to_string());
             }
         }
+    }
+    for (name, word) in words {
+        text = text.replace(&format!("{{{name}}}"), word);
     }
     text.into()
 }
@@ -143,7 +152,9 @@ mod tests {
             LocalAddr::Tcp("[::1]:80".parse().unwrap()),
             LocalAddr::Unix("/run/s".into()),
         ];
-        let fill = |text: &str| filled(OsStr::new(text), &addresses).into_string().unwrap();
+        let words = [("user", "me".to_owned()), ("database", "{port}".to_owned())];
+        let fill = |text: &str| filled(OsStr::new(text), &addresses, &words).into_string().unwrap();
+        assert_eq!(fill("{user}@{host}/{database}"), "me@127.0.0.1/{port}");
         assert_eq!(fill("{host}:{port} {host1}:{port1}"), "127.0.0.1:5432 127.0.0.1:5432");
         assert_eq!(fill("http://[{host2}]:{port2}/"), "http://[::1]:80/");
         assert_eq!(fill("{host3} {port3} {port4} {} {x}"), "/run/s {port3} {port4} {} {x}");

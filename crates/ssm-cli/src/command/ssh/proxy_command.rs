@@ -52,6 +52,7 @@ impl ProxyCommand<'_> {
         self.connection(&mut words);
         words.option("--payload-size", self.channel.payload_size.map(|size| size.to_string()).as_ref());
         words.option("--pacing", self.channel.pacing.map(|pacing| pacing.to_string()).as_ref());
+        words.option("--keep-alive", self.channel.keep_alive.map(|interval| interval.to_string()).as_ref());
         let mut user = "";
         if let Some(key) = self.key {
             words.word("--send-key");
@@ -162,7 +163,11 @@ mod tests {
 
     fn text(program: &str, connection: &ConnectionArgs, key: Option<Key<'_>>, target: Target<'_>) -> String {
         let globals = Globals { verbose: 2, quiet: false, config: Some("/c d".into()), capture: None };
-        let channel = ChannelArgs { payload_size: Some(2048), pacing: Some(crate::args::PacingArg::Off) };
+        let channel = ChannelArgs {
+            payload_size: Some(2048),
+            pacing: Some(crate::args::PacingArg::Off),
+            keep_alive: Some("2m".parse().unwrap()),
+        };
         let program = Path::new(program);
         let command = ProxyCommand { program, globals: &globals, connection, channel: &channel, key, target };
         command.to_text().into_string().unwrap()
@@ -182,7 +187,7 @@ mod tests {
         assert_eq!(
             text("/usr/bin/ssm", &connection, Some(key), Target::Host),
             "/usr/bin/ssm -vv '--config=/c d' proxy --profile=corp --endpoint=sts=https://sts.example --fips=false --proxy=off '--reason=it'\\''s 100%% needed' --payload-size=2048 \
-             --pacing=off --send-key --key=/run/k.pub '%r'@%h %p"
+             --pacing=off --keep-alive=120s --send-key --key=/run/k.pub '%r'@%h %p"
         );
         let attach = ConnectionArgs { attach: true, ..ConnectionArgs::default() };
         let text = text("/ssm", &attach, None, Target::Written(""));
@@ -203,7 +208,7 @@ mod tests {
                 std::str::from_utf8(&shown.stdout).unwrap().split_terminator('\0').collect();
             assert_eq!(words[0], odd);
             assert_eq!(words[4], format!("--profile={odd}"));
-            assert_eq!(words[7..], ["i-01234567", "22"]);
+            assert_eq!(words[8..], ["i-01234567", "22"]);
         }
     }
 }

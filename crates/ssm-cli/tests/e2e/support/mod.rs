@@ -49,10 +49,15 @@ impl Loopback {
 
     /// One whose machine knows [`FAR_NAME`], which stands for 127.0.0.1 there and is unknown everywhere else.
     pub(crate) fn with_far_name(args: &[&str]) -> Self {
+        Self::with_names(args, &[FAR_NAME])
+    }
+
+    /// The same with these names.
+    pub(crate) fn with_names(args: &[&str], names: &[&str]) -> Self {
         let library = nss_wrapper();
         Self::launch(args, |command, home| {
             let hosts = home.join("hosts");
-            std::fs::write(&hosts, format!("127.0.0.1 {FAR_NAME}\n")).unwrap();
+            std::fs::write(&hosts, format!("127.0.0.1 {}\n", names.join(" "))).unwrap();
             command.env("LD_PRELOAD", library).env("NSS_WRAPPER_HOSTS", hosts);
         })
     }

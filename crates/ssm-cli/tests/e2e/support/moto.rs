@@ -11,7 +11,7 @@ use super::{SSM, clean};
 
 /// A server of its own for each test.
 pub(crate) struct Moto {
-    endpoint: String,
+    pub(crate) endpoint: String,
     pub(crate) home: TempDir,
     _process: Process,
 }
@@ -48,9 +48,23 @@ impl Moto {
 
     /// Starts instances with this Name tag; returns their ids.
     pub(crate) fn run_instances(&self, name: &str, count: usize) -> Vec<String> {
+        self.run_instances_in("eu-west-1", name, count)
+    }
+
+    /// The same in this region.
+    pub(crate) fn run_instances_in(&self, region: &str, name: &str, count: usize) -> Vec<String> {
         let tags = format!("ResourceType=instance,Tags=[{{Key=Name,Value={name}}}]");
         let mut aws = self.command(installed("SSM_TEST_AWS"));
-        aws.args(["ec2", "run-instances", "--image-id", "ami-12c6146b", "--output", "json"]);
+        aws.args([
+            "--region",
+            region,
+            "ec2",
+            "run-instances",
+            "--image-id",
+            "ami-12c6146b",
+            "--output",
+            "json",
+        ]);
         aws.args(["--count", &count.to_string(), "--tag-specifications", &tags]);
         let answer: Value = serde_json::from_str(&run(&mut aws)).unwrap();
         let instances = answer["Instances"].as_array().unwrap().iter();
