@@ -12,6 +12,8 @@ mod crowd;
 #[cfg(feature = "db")]
 mod db;
 #[cfg(feature = "lookup")]
+mod doctor;
+#[cfg(feature = "lookup")]
 mod ecs;
 mod git;
 mod iperf;

@@ -19,11 +19,11 @@ use crate::lookup;
 use crate::options;
 use crate::output::Took;
 
-/// How long a check of the API may take.
-const LIMIT: Duration = Duration::from_secs(15);
+/// How long the region and the credentials may take to be found: an instance and single sign-on are asked for them.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// How long the way to an endpoint may take, and what waits for it.
-const WAY_LIMIT: Duration = Duration::from_secs(30);
+const WAY_LIMIT: Duration = Duration::from_secs(60);
 
 /// Credentials that expire within this are worth a word.
 const SOON: Duration = Duration::from_secs(15 * 60);
