@@ -798,8 +798,6 @@ impl Channel {
             // between (agent datachannel.go); a flag without effect finds out when that is over.
             let probe = self.enqueue_bytes(now, PayloadType::Flag, &ControlFlag::Ignored.encode());
             self.barrier = Some(probe);
-            let Config { payload_len, payload_max, known_sizes, .. } = &*self.config;
-            self.size = SizeDiscovery::new(*payload_len, *payload_max, known_sizes.clone());
         }
         // What was typed for a terminal is not meant for a port.
         let provisional = self.provisional.take().filter(|_| !port).unwrap_or_default();
@@ -1021,20 +1019,40 @@ impl Channel {
     fn probe_size(&mut self, now: Instant, len: usize) {
         let sequence = self.send_queue.next_sequence();
         let Some(size) = self.size.sending(len, sequence) else { return };
+        let Some((kind, body, padding)) = self.probe() else { return };
         let mut padded = MessageBuf::with_capacity(size);
-        padded.put_slice(&ControlFlag::Ignored.encode());
-        padded.spare_mut().put_bytes(0, size - ControlFlag::Ignored.encode().len());
-        self.enqueue(now, PayloadType::Flag, padded);
+        padded.put_slice(&body);
+        padded.spare_mut().put_bytes(padding, size.saturating_sub(body.len()));
+        self.enqueue(now, kind, padded);
         self.size.probing(sequence, size);
     }
 
-    /// The size under test is not taken: the probe goes on in its four-byte form, under its own number and id.
+    /// The size under test is not taken: the probe goes on without its padding, under its own number and id.
     fn shorten_probe(&mut self) {
         self.timers.stop(Timer::Probe);
         let Some(sequence) = self.size.failed() else { return };
-        if let Some(header) = self.send_queue.wire(sequence).and_then(|wire| Header::decode(wire).ok()) {
-            let short = buffer_of(&ControlFlag::Ignored.encode()).finish(header);
-            self.send_queue.replace(sequence, short);
+        let header = self.send_queue.wire(sequence).and_then(|wire| Header::decode(wire).ok());
+        if let (Some(header), Some((_, body, _))) = (header, self.probe()) {
+            self.send_queue.replace(sequence, buffer_of(&body).finish(header));
+        }
+    }
+
+    /// What is padded to try a size out in the session that is running.
+    fn probe(&self) -> Option<(PayloadType, Vec<u8>, u8)> {
+        self.size_probe(self.ready.as_ref()?.kind)
+    }
+
+    /// What is padded to try a size out, and with what: a flag that the agent knows nothing of, or the terminal's size, which is
+    /// JSON and may have white space behind it (agent `shell_unix.go` `InputStreamMessageHandler`).
+    fn size_probe(&self, kind: SessionKind) -> Option<(PayloadType, Vec<u8>, u8)> {
+        match (self.role, kind, self.config.terminal_probe) {
+            (Role::Client, SessionKind::Port(_), _) => {
+                Some((PayloadType::Flag, ControlFlag::Ignored.encode().to_vec(), 0))
+            }
+            (Role::Client, SessionKind::Shell | SessionKind::InteractiveCommands, Some(size)) => {
+                Some((PayloadType::Size, size.encode(), b' '))
+            }
+            _ => None,
         }
     }
 
@@ -1136,6 +1154,10 @@ impl Channel {
         self.phase = Phase::Running;
         self.timers.stop(Timer::Handshake);
         self.timers.stop(Timer::AssumeReady);
+        if self.size_probe(ready.kind).is_some() {
+            let Config { payload_len, payload_max, known_sizes, .. } = &*self.config;
+            self.size = SizeDiscovery::new(*payload_len, *payload_max, known_sizes.clone());
+        }
         self.ready = Some(ready.clone());
         if self.role == Role::Client && matches!(ready.kind, SessionKind::Port(_)) {
             self.watch_activity(now);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ssm_proto::body::TerminalSize;
 use ssm_proto::{RawValue, Strictness};
 
 use crate::KnownSizes;
@@ -39,6 +40,9 @@ pub struct Config {
     /// What the sessions whose configurations are clones of this one have found out about payload sizes: what one has found
     /// saves the others the search, and what failed in one is not tried by the others.
     pub known_sizes: KnownSizes,
+    /// Finds larger payloads out in sessions with a terminal too, at the cost of messages that say this is its size. Default
+    /// `None`: their payloads stay at [`payload_len`](Self::payload_len).
+    pub terminal_probe: Option<TerminalSize>,
     /// How fast data messages may go out; `None` for no limit. Default 900 a second with bursts of 100.
     pub pacing: Option<Pacing>,
     /// Lower bound of the send window, in bytes of messages; four messages where those are larger. Default 64 KiB.
@@ -151,6 +155,7 @@ impl Config {
             payload_len: 1024,
             payload_max: 32 * 1024,
             known_sizes: KnownSizes::default(),
+            terminal_probe: None,
             pacing: Some(Pacing { per_second: 900, burst: 100 }),
             window_min: 64 * 1024,
             window_max: 4 * 1024 * 1024,

@@ -5,6 +5,9 @@
 //! whose probe is not, or at which the gateway closes the socket, is not tried again; its probe is sent on in a four-byte form
 //! under the same number, so nothing can be lost or doubled.
 //!
+//! In sessions with a terminal, where it is wanted ([`Config::terminal_probe`](crate::Config::terminal_probe)), a size message does the
+//! same: it is JSON, padded by spaces.
+//!
 //! Sessions share what they find out ([`KnownSizes`]). Each begins with the size that everybody takes and proves a larger one with a
 //! probe of its own, because its agent and gateway may be others; but one whose probe failed is tried by nobody again, and the
 //! largest that was acknowledged is tried first.

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use ssm_channel::{Config, Role};
+use ssm_channel::{Config, Handshake, Role};
+use ssm_proto::body::TerminalSize;
 use ssm_proto::{Message, PayloadType};
 
-use crate::pair::{Fate, Pair, port};
+use crate::pair::{Fate, Pair, port, shell};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -163,4 +164,28 @@ fn a_size_below_that_of_a_flag_can_grow() {
     bulk(&mut pair, 400);
     pair.settle();
     assert!(pair.client.channel.payload_len() >= 1024);
+}
+
+#[test]
+fn a_terminal_probes_with_its_size_where_that_is_wanted() {
+    let size = TerminalSize { cols: 80, rows: 24 };
+    for (limit, expected) in [(usize::MAX, 32 * 1024), (10_000, 8192)] {
+        let client = Config { terminal_probe: Some(size), ..Config::client() };
+        let mut pair = Pair::connected(client, Config::agent("i-0", shell(Handshake::Required))).started();
+        pair.rule = Some(Box::new(
+            move |_, message| if message.payload.len() > limit { Fate::Lost } else { Fate::Pass },
+        ));
+        bulk(&mut pair, 400);
+        pair.settle();
+        assert_eq!(pair.client.channel.payload_len(), expected);
+        let sizes: Vec<_> = pair
+            .client
+            .sent
+            .iter()
+            .map(|(_, m)| m)
+            .filter(|m| m.header.payload_type == Some(PayloadType::Size))
+            .collect();
+        assert!(sizes.len() >= 4);
+        assert!(sizes.iter().all(|m| TerminalSize::decode(&m.payload) == Ok(size)));
+    }
 }
