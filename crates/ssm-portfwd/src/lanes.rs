@@ -44,7 +44,7 @@ impl StartLimiter {
 
     /// Waits for this caller's turn. Callers are served in the order in which they came. Cancel safe: a turn that was not
     /// awaited to the end is not used up.
-    async fn turn(&self) {
+    pub async fn turn(&self) {
         let mut next = self.next.lock().await;
         if let Some(at) = *next {
             tokio::time::sleep_until(at).await;

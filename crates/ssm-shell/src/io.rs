@@ -165,7 +165,7 @@ impl Io {
 }
 
 #[cfg(unix)]
-fn standard_streams() -> io::Result<(Reader, Writer, Writer)> {
+pub(crate) fn standard_streams() -> io::Result<(Reader, Writer, Writer)> {
     use rustix::stdio;
 
     use crate::reader::Descriptor;
@@ -175,7 +175,7 @@ fn standard_streams() -> io::Result<(Reader, Writer, Writer)> {
 }
 
 #[cfg(windows)]
-fn standard_streams() -> io::Result<(Reader, Writer, Writer)> {
+pub(crate) fn standard_streams() -> io::Result<(Reader, Writer, Writer)> {
     Ok((Reader::spawn()?, Writer::spawn(io::stdout())?, Writer::spawn(io::stderr())?))
 }
 

@@ -27,6 +27,8 @@
 //! # }
 //! ```
 //!
+//! [`exec`] runs a [`Command`] with its streams apart and its exit code, as `ssh` does, in a session that has neither.
+//!
 //! # Escapes
 //!
 //! On a terminal, `~` at the start of a line is for this side: an [`Escape`]. What is typed is read ahead for that, so that one is
@@ -44,6 +46,7 @@
 //! A command without a terminal (`NonInteractiveCommands`) takes no input but signals (agent `shell_unix.go`): its standard
 //! input is not read.
 
+mod command;
 mod console;
 mod controls;
 mod end_of_input;
@@ -72,6 +75,7 @@ mod windows;
 #[cfg(any(unix, windows))]
 mod writer;
 
+pub use command::{Command, CommandError, CommandIo, Completed, ExecError, Signal, exec};
 pub use controls::Controls;
 pub use error::ShellError;
 pub use escape::Escape;
