@@ -8,6 +8,7 @@
 //! | `test` | setup, check, every test, a short fuzz run |
 //! | `fuzz` | builds and runs the fuzz targets on the stable compiler |
 //! | `bench` | the benches by short name |
+//! | `long` | commands and copies that take minutes |
 //! | `man` | the manual pages |
 //!
 //! `process` runs commands, `steps` times them, `workspace` knows where things are.
@@ -16,6 +17,7 @@ mod bench;
 mod check;
 mod fuzz;
 mod layers;
+mod long;
 mod man;
 mod process;
 mod setup;
@@ -37,6 +39,7 @@ usage: cargo xtask <command>
   fuzz [--seconds N] [TARGET [FILE...]]
                                    fuzz all targets or one; with files, replay just those
   bench [NAME] [-- ARGS...]        run the benches, all or one by name
+  long [--ssm PROGRAM]             copy 10,000 files and 1 GiB, pipe 100 MB; minutes
   man                              write the manual pages into target/man";
 
 fn main() -> ExitCode {
@@ -61,6 +64,7 @@ fn dispatch(args: &[String]) -> Result<(), Failure> {
         ("test", []) => test::run(&workspace, test::Fuzzing::Short),
         ("test", [flag]) if flag == "--no-fuzz" => test::run(&workspace, test::Fuzzing::Skip),
         ("fuzz", args) => fuzz::run(&workspace, fuzz::Request::parse(args)?),
+        ("long", args) => long::run(&workspace, args),
         ("man", []) => man::run(&workspace),
         ("bench", args) => bench::run(&workspace, args),
         _ => Err(Failure::new(USAGE)),

@@ -48,6 +48,12 @@ pub(crate) use self::ssh::{
 #[cfg(feature = "metrics")]
 use crate::metrics::MetricsAddr;
 
+mod cp;
+mod exec;
+
+pub(crate) use self::cp::CpArgs;
+pub(crate) use self::exec::{ExecArgs, Via};
+
 /// How many sessions a destination can have.
 pub(crate) const LANES: RangeInclusive<i64> = 1..=64;
 
@@ -77,6 +83,8 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Shell(ShellArgs),
+    Exec(ExecArgs),
+    Cp(CpArgs),
     Forward(ForwardArgs),
     #[cfg(feature = "db")]
     Db(Box<DbArgs>),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ssm_portfwd::{ForwardError, ListenAddr};
 use ssm_resolve::{ParseTargetError, ResolveError};
 use ssm_session::{CloseReason, SessionError};
-use ssm_shell::ShellError;
+use ssm_shell::{CommandError, ExecError, ShellError};
 
 use crate::config::ConfigError;
 use crate::output::complain;
@@ -22,7 +22,7 @@ use crate::process::Signal;
 const USAGE: u8 = 2;
 
 /// Transport or service failure, as `ssh` has it.
-const FAILURE: u8 = 255;
+pub(crate) const FAILURE: u8 = 255;
 
 /// There is no such command, as a shell has it.
 const NOT_FOUND: u8 = 127;
@@ -73,6 +73,25 @@ pub(crate) enum Error {
     /// The terminal could not be used.
     #[error(transparent)]
     Shell(#[from] ShellError),
+    /// There can be no such command.
+    #[error(transparent)]
+    CommandLine(CommandError),
+    /// A command did not come to its end.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// A command came to its end, and nobody says how.
+    #[error("{0} sends no exit code; its property separateOutputStream has to be true")]
+    NoExitCode(String),
+    /// Run Command cannot be used.
+    #[cfg(feature = "aws")]
+    #[error("Run Command: {0}")]
+    RunCommand(String),
+    /// A copy was not made, and what was there is there still.
+    #[error("{0}")]
+    Copy(String),
+    /// A copy was interrupted by a signal; this is the exit code for it.
+    #[error("interrupted; the same command goes on where it stopped")]
+    Interrupted(u8),
     /// The session was over before it began.
     #[error("{}", not_started(.0))]
     NotStarted(CloseReason),
@@ -152,11 +171,16 @@ impl Error {
     /// The exit code.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Usage(_) | Self::Config(_) | Self::Target(_) | Self::NeedsAws(_) | Self::NeedsDemo(_) => {
-                USAGE
-            }
+            Self::Usage(_)
+            | Self::CommandLine(_)
+            | Self::Config(_)
+            | Self::Target(_)
+            | Self::NeedsAws(_)
+            | Self::NeedsDemo(_) => USAGE,
             Self::Command { source, .. } if source.kind() == io::ErrorKind::NotFound => NOT_FOUND,
             Self::Command { .. } => NOT_RUNNABLE,
+            Self::Interrupted(code) => *code,
+            Self::Copy(_) => 1,
             #[cfg(feature = "aws")]
             Self::Left(signal) => signal.exit_code(),
             Self::Mismatch(_) | Self::NotStopped(_) | Self::InTheWay(_) | Self::Unwell { .. } => 1,

@@ -102,6 +102,8 @@ fn run(args: Args) -> Result<ExitCode, Error> {
     block_on(async {
         match args.command {
             Command::Shell(args) => command::shell::run(args, &config()?).await,
+            Command::Exec(args) => command::exec::run(args, &config()?).await,
+            Command::Cp(args) => command::cp::run(args, &config()?).await,
             Command::Forward(args) => command::forward::run(args, &config()?).await,
             #[cfg(feature = "db")]
             Command::Db(args) => command::db::run(*args, &config()?).await,

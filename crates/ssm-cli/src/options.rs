@@ -4,7 +4,9 @@ use std::env;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use ssm_session::{ChannelConfig, Config, Endpoint, KnownSizes, Pacing, Route, Session, StartSession};
+use ssm_session::{
+    ChannelConfig, Config, Endpoint, KnownSizes, Pacing, Route, Session, StartSession, TerminalSize,
+};
 
 use crate::args::{ChannelArgs, ConnectionArgs, IntervalArg, PacingArg};
 use crate::capture;
@@ -17,6 +19,9 @@ pub(crate) const ATTACH_VARIABLE: &str = "SSM_ATTACH";
 
 /// How long a lost shell is tried to be brought back. Tunnels are for ever.
 pub(crate) const SHELL_RECONNECT: Duration = Duration::from_secs(600);
+
+/// The terminal of a command, which nobody sees.
+const COMMAND_TERMINAL: TerminalSize = TerminalSize { cols: 80, rows: 24 };
 
 /// Messages that may go out at once, as a part of a second.
 const BURST_PART: u32 = 9;
@@ -142,6 +147,13 @@ fn known_sizes() -> KnownSizes {
 pub(crate) fn shell_config() -> Config {
     let channel = ChannelConfig { reconnect: Some(SHELL_RECONNECT), ..ChannelConfig::client() };
     Config { channel, tap: capture::tap(), ..Config::default() }
+}
+
+/// The channel of a command, which can have much input: it is brought back for as long as a shell, and its messages grow.
+pub(crate) fn command_config() -> Config {
+    let mut config = shell_config();
+    config.channel.terminal_probe = Some(COMMAND_TERMINAL);
+    config
 }
 
 #[cfg(test)]

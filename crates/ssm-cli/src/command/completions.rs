@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::output::complain;
 
 /// Commands with a target that may be an alias.
-const WITH_TARGET: [&str; 6] = ["shell", "forward", "proxy", "resolve", "config", "doctor"];
+const WITH_TARGET: [&str; 7] = ["shell", "exec", "forward", "proxy", "resolve", "config", "doctor"];
 
 /// Commands of OpenSSH with a target among their words.
 const WITH_TARGET_IN_WORDS: [&str; 2] = ["ssh", "sftp"];

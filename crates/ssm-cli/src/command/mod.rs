@@ -37,6 +37,9 @@ use crate::options::Source;
 use crate::output::say;
 use crate::process::{Signal, Signals};
 
+pub(crate) mod cp;
+pub(crate) mod exec;
+
 /// How long ending may take once the user wants to leave.
 const LEAVE: Duration = Duration::from_secs(2);
 
@@ -55,17 +58,29 @@ async fn open(
     config: Config,
     signals: &mut Signals,
 ) -> Result<Opened, Error> {
+    match open_only(source, request, config, signals).await? {
+        Opened::Session(session) => begin(*session, signals).await,
+        left @ Opened::Left(_) => Ok(left),
+    }
+}
+
+/// The same without waiting, for those who wait for something that comes later anyway.
+async fn open_only(
+    source: &mut Source,
+    request: &StartSession,
+    config: Config,
+    signals: &mut Signals,
+) -> Result<Opened, Error> {
     let mut opening = std::pin::pin!(source.open(request, config));
-    let session = tokio::select! {
-        session = &mut opening => session?,
+    tokio::select! {
+        session = &mut opening => Ok(Opened::Session(Box::new(session?))),
         signal = signals.next() => {
             if let Ok(Ok(session)) = tokio::time::timeout(LEAVE, opening).await {
                 end(session).await;
             }
-            return Ok(Opened::Left(signal));
+            Ok(Opened::Left(signal))
         }
-    };
-    begin(session, signals).await
+    }
 }
 
 /// Waits until a session has started, unless a signal comes first.

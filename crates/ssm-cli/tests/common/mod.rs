@@ -326,7 +326,14 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) fn start() -> Self {
-        let mut program = Program::start(&mut ssm(&["loopback"]));
+        Self::with(|_| {})
+    }
+
+    /// With a change to the command that starts it.
+    pub(crate) fn with(change: impl FnOnce(&mut Command)) -> Self {
+        let mut command = ssm(&["loopback"]);
+        change(&mut command);
+        let mut program = Program::start(&mut command);
         let example = program.until(|text| text.contains("\nssm shell ").then(|| text.to_owned()));
         let variables = example.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();

@@ -15,6 +15,8 @@ mod db;
 mod doctor;
 #[cfg(feature = "lookup")]
 mod ecs;
+#[cfg(feature = "lookup")]
+mod fleet;
 mod git;
 mod iperf;
 mod kms;

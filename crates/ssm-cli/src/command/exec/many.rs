@@ -1,0 +1,167 @@
+//! One command on many machines.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use ssm_portfwd::StartLimiter;
+use ssm_session::Session;
+use ssm_shell::{Command, CommandIo};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use super::lines::{Form, Lines, Outcome, Stream, tell};
+use super::{SIGNALS, remote, targets, with_document};
+use crate::args::{ExecArgs, Via};
+use crate::control::Control;
+use crate::error::{Error, FAILURE};
+use crate::options::{self, Source};
+use crate::output::{complain, say};
+use crate::process::{Signal, Signals};
+
+/// Most machines that have a session each when nothing is said about it.
+const SESSIONS_MAX: usize = 50;
+
+/// Runs the command on each machine; the exit code is the largest.
+pub(super) async fn run(args: &ExecArgs, line: &[u8], signals: &mut Signals) -> Result<ExitCode, Error> {
+    let targets = targets::all(&args.targets, &args.connection).await?;
+    let form = if args.json { Form::Json } else { Form::Prefixed };
+    let via = args.via.unwrap_or(if targets.len() > SESSIONS_MAX { Via::RunCommand } else { Via::Session });
+    if via == Via::RunCommand {
+        return by_run_command(args, line, &targets, form, signals).await;
+    }
+    let Source::Api(control) = Source::load(&args.connection, "ssm exec").await? else {
+        return Err(Error::Usage("--attach has one session".into()));
+    };
+    let (places, limiter) = (Arc::new(Semaphore::new(args.parallel.into())), StartLimiter::default());
+    let mut running = JoinSet::new();
+    let mut senders = Vec::new();
+    for target in targets {
+        let command = Command::new(line).map_err(Error::CommandLine)?;
+        let request = with_document(command.request(&target), args);
+        let (sender, receiver) = mpsc::channel(SIGNALS);
+        senders.push(sender);
+        let (places, limiter, control) = (Arc::clone(&places), limiter.clone(), Control::clone(&control));
+        running.spawn(async move {
+            let target: Arc<str> = target.into();
+            let Ok(_place) = places.acquire().await else {
+                return (target, Outcome::Failed("not started".into()));
+            };
+            let outputs = [Stream::Output, Stream::Error].map(|stream| Lines::new(&target, stream, form));
+            let result = async {
+                limiter.turn().await;
+                let session = Session::start(control, &request, options::command_config()).await?;
+                let io = CommandIo::streams(outputs[0].clone(), outputs[1].clone()).signals(receiver);
+                Ok::<_, Error>(
+                    ssm_shell::exec(session, &command, io, |notice| tracing::info!(?notice, "command"))
+                        .await?,
+                )
+            };
+            let result = result.await;
+            let _ = outputs.iter().try_for_each(Lines::finish);
+            let outcome = match result {
+                Ok(completed) => Outcome::Exit(completed.code),
+                Err(error) => Outcome::Failed(error.to_string()),
+            };
+            (target, outcome)
+        });
+    }
+    let mut tally = Tally::new(form);
+    loop {
+        tokio::select! {
+            ended = running.join_next() => match ended {
+                Some(Ok((target, outcome))) => tally.add(&target, &outcome),
+                Some(Err(error)) => return Err(Error::Local { what: "a task failed", source: error.into() }),
+                None => return Ok(tally.code()),
+            },
+            signal = signals.next() => {
+                tally.interrupted.get_or_insert(signal);
+                // Those that wait for their turn are not begun; those that are opening leave.
+                places.close();
+                for sender in &senders {
+                    let _ = sender.try_send(remote(signal));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(feature = "aws")]
+async fn by_run_command(
+    args: &ExecArgs,
+    line: &[u8],
+    targets: &[String],
+    form: Form,
+    signals: &mut Signals,
+) -> Result<ExitCode, Error> {
+    super::run_command::run(args, line, targets, form, signals).await
+}
+
+#[cfg(not(feature = "aws"))]
+#[expect(clippy::unused_async, reason = "the other one waits")]
+async fn by_run_command(
+    _: &ExecArgs,
+    _: &[u8],
+    _: &[String],
+    _: Form,
+    _: &mut Signals,
+) -> Result<ExitCode, Error> {
+    Err(Error::NeedsAws("ssm exec --via run-command"))
+}
+
+/// What came of all machines together.
+#[derive(Debug)]
+pub(super) struct Tally {
+    form: Form,
+    worst: u8,
+    pub(super) interrupted: Option<Signal>,
+}
+
+impl Tally {
+    pub(super) fn new(form: Form) -> Self {
+        Self { form, worst: 0, interrupted: None }
+    }
+
+    /// A machine is done.
+    pub(super) fn add(&mut self, target: &str, outcome: &Outcome) {
+        match outcome {
+            Outcome::Exit(0) => {}
+            Outcome::Exit(code) => {
+                self.worst = self.worst.max(*code);
+                if self.form == Form::Prefixed {
+                    say(format_args!("{target}: exit code {code}"));
+                }
+            }
+            Outcome::Failed(error) => {
+                self.worst = FAILURE;
+                if self.form == Form::Prefixed {
+                    complain(format_args!("{target}: {error}"));
+                }
+            }
+        }
+        if self.form == Form::Json {
+            // A reader that has seen enough is no failure.
+            let _ = tell(target, outcome);
+        }
+    }
+
+    /// The exit code of all: that of a signal, or the largest.
+    pub(super) fn code(&self) -> ExitCode {
+        ExitCode::from(self.interrupted.map_or(self.worst, Signal::exit_code))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_exit_code_is_that_of_all() {
+        let mut tally = Tally::new(Form::Json);
+        for code in [0, 3, 1] {
+            tally.add("x", &Outcome::Exit(code));
+        }
+        assert_eq!(format!("{:?}", tally.code()), format!("{:?}", ExitCode::from(3)));
+        tally.add("x", &Outcome::Failed("not connected".into()));
+        assert_eq!(format!("{:?}", tally.code()), format!("{:?}", ExitCode::from(255)));
+    }
+}

@@ -1,0 +1,198 @@
+//! `ssm exec`: streams apart, the exit code, signals, and many machines at once.
+
+#![cfg(all(feature = "aws", feature = "demo"))]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+use ssm_loopback::{Config, Document, Profile};
+use tempfile::TempDir;
+
+use crate::common::{Here, Outcome, Program};
+
+fn config(profile: Profile) -> Config {
+    Config { profile, ..Config::default() }
+}
+
+fn exec(here: &Here, words: &[&str]) -> Command {
+    here.ssm(&[&["exec", here.loopback().target(), "--"], words].concat())
+}
+
+fn run(command: &mut Command) -> Outcome {
+    Program::start(command).wait()
+}
+
+#[test]
+fn the_exit_code_is_the_commands() {
+    for profile in [Profile::Fast, Profile::Aws] {
+        let here = Here::with(config(profile));
+        for code in [0, 1, 3, 127, 130, 255] {
+            let outcome = run(&mut exec(&here, &["exit", &code.to_string()]));
+            assert_eq!(outcome.status.code(), Some(code), "{outcome:?}");
+            assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("", ""));
+        }
+    }
+}
+
+#[test]
+fn output_and_errors_are_apart_and_words_are_joined() {
+    let here = Here::start();
+    let outcome = run(&mut exec(&here, &["echo", "a  b;", "echo $((6*7)) >&2; echo '{{ x }}'"]));
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("a b\n{{ x }}\n", "42\n"));
+    let mut command = exec(&here, &["printf", "%s"]);
+    command.arg(std::ffi::OsStr::from_bytes(b"'\xff\xfe'"));
+    let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+    let mut stdout = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut stdout).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(stdout, b"\xff\xfe");
+}
+
+#[test]
+fn a_folder_goes_through_a_pipeline() {
+    for profile in [Profile::Fast, Profile::Aws] {
+        let here = Here::with(config(profile));
+        let (from, to) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        for number in 0..40_u8 {
+            fs::write(from.path().join(format!("file {number}")), vec![number; 5000]).unwrap();
+        }
+        let mut tar = Command::new("tar");
+        let mut tar = tar.args(["-c", "."]).current_dir(from.path()).stdout(Stdio::piped()).spawn().unwrap();
+        let far = format!("tar -x -C {}", to.path().display());
+        let program = Program::with_stdin(&mut exec(&here, &[&far]), tar.stdout.take().unwrap().into());
+        let outcome = program.wait();
+        assert!(outcome.status.success(), "{outcome:?}");
+        assert!(tar.wait().unwrap().success());
+        for number in 0..40_u8 {
+            assert_eq!(fs::read(to.path().join(format!("file {number}"))).unwrap(), vec![number; 5000]);
+        }
+    }
+}
+
+#[test]
+fn without_input_the_command_has_none() {
+    let here = Here::start();
+    let target = here.loopback().target();
+    let mut command = here.ssm(&["exec", "-n", target, "--", "cat; echo end"]);
+    // Nobody ever closes it.
+    let outcome = Program::with_stdin(&mut command, Stdio::piped()).wait();
+    assert_eq!((outcome.status.code(), outcome.stdout.as_str()), (Some(0), "end\n"));
+}
+
+#[test]
+fn a_signal_ends_the_command_over_there() {
+    for profile in [Profile::Fast, Profile::Aws] {
+        let here = Here::with(config(profile));
+        let folder = TempDir::new().unwrap();
+        for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+            let mark = folder.path().join(code.to_string());
+            let far = format!(
+                "trap 'echo ended > {}; exit' INT TERM; echo started; sleep 300 & wait",
+                mark.display()
+            );
+            let mut program = Program::with_stdin(&mut exec(&here, &[&far]), Stdio::piped());
+            program.wait_for(|program| program.stdout().contains("started").then_some(()));
+            program.signal(signal);
+            let outcome = program.wait();
+            assert_eq!(outcome.status.code(), Some(code), "{outcome:?}");
+            assert_eq!(fs::read_to_string(&mark).unwrap(), "ended\n");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_it() {
+    for profile in [Profile::Fast, Profile::Aws] {
+        let here = Here::with(config(profile));
+        let mut child = exec(&here, &["yes"]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut first = [0; 2];
+        child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+        assert_eq!((&first, child.wait().unwrap().code()), (b"y\n", Some(141)));
+    }
+}
+
+#[test]
+fn a_megabyte_each_way_arrives_unchanged() {
+    let here = Here::start();
+    let data: Vec<u8> = (0..1_000_000_u32).map(|at| (at / 251) as u8).collect();
+    let mut command = exec(&here, &["cat"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut stdin, sent) = (child.stdin.take().unwrap(), data.clone());
+    let writer = std::thread::spawn(move || stdin.write_all(&sent).unwrap());
+    let mut back = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut back).unwrap();
+    writer.join().unwrap();
+    assert!(child.wait().unwrap().success() && back == data);
+}
+
+#[test]
+fn our_own_failures_have_codes_of_their_own() {
+    let here = Here::start();
+    let outcome = run(&mut here.ssm(&["exec", "i-00000000000000000", "--", "true"]));
+    assert_eq!(outcome.status.code(), Some(255), "{outcome:?}");
+    assert!(outcome.stdout.is_empty() && outcome.stderr.contains("not connected"), "{outcome:?}");
+    for words in
+        [&["exec", "i-00000000000000000"][..], &["exec", "--", "true"], &["exec", "--json", "i-1", "--", "x"]]
+    {
+        assert_eq!(run(&mut here.ssm(words)).status.code(), Some(2), "{words:?}");
+    }
+    let long = "x".repeat(70_000);
+    let outcome = run(&mut exec(&here, &[&long]));
+    assert_eq!(outcome.status.code(), Some(2));
+    assert!(outcome.stderr.contains("sh -s <"), "{outcome:?}");
+}
+
+#[test]
+fn a_document_that_separates_its_output_will_do() {
+    let command = r#"{"commands":"{{ command }}","separateOutputStream":"true"}"#;
+    let body = format!(
+        r#"{{"sessionType":"NonInteractiveCommands","parameters":{{"command":{{}}}},"properties":{{"linux":{command},"macos":{command}}}}}"#
+    );
+    let documents = vec![Document::from_json("Apart", &body).unwrap()];
+    let here = Here::with(Config { documents, ..Config::default() });
+    let run = |document: &str, line: &str| {
+        let target = here.loopback().target();
+        run(&mut here.ssm(&["exec", "--document", document, target, "--", line]))
+    };
+    let outcome = run("Apart", "echo it\\'s; echo wrong >&2; exit 5");
+    assert_eq!((outcome.status.code(), outcome.stdout.as_str()), (Some(5), "it's\n"), "{outcome:?}");
+    assert!(outcome.stderr.contains("wrong\n"));
+    let outcome = run("AWS-StartNonInteractiveCommand", "echo x");
+    assert_eq!(outcome.status.code(), Some(255), "{outcome:?}");
+    assert!(outcome.stderr.contains("separateOutputStream"), "{outcome:?}");
+    let outcome = run("AWS-StartInteractiveCommand", "exit 6");
+    assert_eq!(outcome.status.code(), Some(6), "{outcome:?}");
+}
+
+#[test]
+fn many_machines_answer_line_by_line() {
+    let targets: Vec<_> = (1..=3).map(|number| format!("i-0000000000000000{number}")).collect();
+    let here = Here::with(Config { targets: targets.clone(), ..Config::default() });
+    let list = targets.join(",");
+    let far = "printf 'one\\ntwo'; echo wrong >&2; exit 3";
+    let outcome = run(&mut here.ssm(&["exec", "--targets", &list, "--parallel", "2", "--", far]));
+    assert_eq!(outcome.status.code(), Some(3), "{outcome:?}");
+    let mut lines: Vec<_> = outcome.stdout.lines().map(str::to_owned).collect();
+    lines.sort();
+    let expected: Vec<_> =
+        targets.iter().flat_map(|target| [format!("{target}: one"), format!("{target}: two")]).collect();
+    assert_eq!(lines, expected);
+    assert!(
+        targets.iter().all(|target| outcome.stderr.contains(&format!("{target}: wrong\n"))),
+        "{outcome:?}"
+    );
+
+    let with_stranger = format!("{list},i-00000000000000009");
+    let outcome = run(&mut here.ssm(&["exec", "--targets", &with_stranger, "--json", "--", "echo hello"]));
+    assert_eq!(outcome.status.code(), Some(255), "{outcome:?}");
+    let lines: Vec<serde_json::Value> =
+        outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let count = |key: &str| lines.iter().filter(|line| !line[key].is_null()).count();
+    assert_eq!((count("line"), count("exit_code"), count("error")), (3, 3, 1), "{lines:?}");
+}
