@@ -1,4 +1,4 @@
-//! `ssm ssh-config` and `ssm plugin install`: files of the user's.
+//! `ssm ssh-config` and `ssm plugin install`: files of the user's; and what OpenSSH is given.
 
 #![cfg(feature = "demo")]
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
@@ -165,6 +165,50 @@ fn a_folder_outside_of_path_is_made_and_told() {
 }
 
 #[test]
+fn scp_between_machines_goes_by_their_ids() {
+    let home = Home::new();
+    home.configure(
+        "[alias.web]\ntarget = 'i-0123456789abcdef0'\nuser = 'me'\n\
+         [alias.far]\ntarget = 'i-0fedcba9876543210'\nprofile = 'other'\n",
+    );
+    let ssm_itself = format!("{SSM} --config={} proxy", home.path("ssm.toml").display());
+    let given = home.scp(&["-3", "web:a b", "you@i-0fedcba9876543210:", "--region", "eu-west-1"]);
+    assert_eq!(
+        given,
+        [
+            "-3",
+            "-o",
+            &format!("ProxyCommand={ssm_itself} --region=eu-west-1 %h %p"),
+            "--",
+            "me@i-0123456789abcdef0:a b",
+            "you@i-0fedcba9876543210:"
+        ]
+    );
+    let given = home.scp(&["-r", "web:a", "i-0123456789abcdef0:b", "/c:d", "./e:f"]);
+    assert_eq!(
+        given,
+        [
+            "-r",
+            "-o",
+            &format!("ProxyCommand={ssm_itself} i-0123456789abcdef0 %p"),
+            "-o",
+            "HostName=i-0123456789abcdef0",
+            "-o",
+            "HostKeyAlias=i-0123456789abcdef0",
+            "--",
+            "me@web:a",
+            "web:b",
+            "/c:d",
+            "./e:f"
+        ]
+    );
+    assert_eq!(home.scp(&["-q", "a", "b"]), ["-q", "--", "a", "b"], "nothing is on a machine");
+    let apart = home.tell(&["scp", "web:a", "far:b"]);
+    assert_eq!(apart.status.code(), Some(2));
+    assert!(apart.stderr.contains("copy in two steps"), "{apart:?}");
+}
+
+#[test]
 fn a_program_is_known_by_the_name_it_was_called_by() {
     let home = Home::new();
     let odd = home.path("a b's 100% $(x)");
@@ -213,6 +257,17 @@ impl Home {
         let outcome = self.tell(words);
         assert!(outcome.status.success(), "{outcome:?}");
         outcome
+    }
+
+    /// What scp is given for these words.
+    fn scp(&self, words: &[&str]) -> Vec<String> {
+        let scp = self.path("scp");
+        fs::write(&scp, "#!/bin/sh\nprintf '%s\\n' \"$@\"\n").unwrap();
+        fs::set_permissions(&scp, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:/usr/bin:/bin", self.folder.path().display());
+        let outcome = Program::start(self.ssm(&[&["scp"], words].concat()).env("PATH", path)).wait();
+        assert!(outcome.status.success(), "{outcome:?}");
+        outcome.stdout.lines().map(Into::into).collect()
     }
 
     /// What ssh makes of its configuration for a host.

@@ -85,7 +85,7 @@ fn scp_and_sftp_carry_files_each_way() {
 }
 
 #[test]
-fn rsync_copies_over_ssm_ssh_and_only_what_has_changed() {
+fn rsync_and_git_run_over_ssm_ssh() {
     let far = Far::start();
     let local = TempDir::new().unwrap();
     for number in 0..50 {
@@ -107,6 +107,14 @@ fn rsync_copies_over_ssm_ssh_and_only_what_has_changed() {
     let stats = rsync();
     assert!(stats.contains("files transferred: 1\n"), "{stats}");
     assert_eq!(fs::read_to_string(there.join("file 7")).unwrap(), "other\n");
+    // git finds out first what `ssm ssh` can do.
+    let folder = far.server.folder.path();
+    let mut init = far.server.account.command("git");
+    run(init.args(["init", "-q", "--bare"]).arg(folder.join("repository")).current_dir(folder));
+    let mut clone = git::command(&far.loopback);
+    clone.env("GIT_SSH_COMMAND", &shell).args(["clone", "-q"]).current_dir(local.path());
+    run(clone.arg(format!("web:{}", folder.join("repository").display())));
+    assert!(local.path().join("repository/.git").exists());
 }
 
 /// What an editor's remote mode does as well: nothing but `ssh HOST` with the user's configuration.
