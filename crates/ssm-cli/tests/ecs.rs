@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use rustix::process::Signal;
-use ssm_loopback::{Cluster, Config, Container, Direction, Task, Verdict};
+use ssm_loopback::{Cluster, Config, Container, Direction, Kms, KmsChallenge, Task, Verdict};
 
 use common::{Here, Outcome, Program, echo, exchange, port_of};
 
@@ -32,6 +32,19 @@ fn the_session_has_begun_with_its_first_output() {
     let here = Here::start();
     let outcome = run(&here, &["-v", "ecs", "exec", "loopback/web/app", "--", "echo hello"]);
     assert!(outcome.stderr.contains("evidence: FirstOutput"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_session_of_a_cluster_with_a_key_is_encrypted_for_its_container() {
+    let key_id = "arn:aws:kms:us-east-1:000000000000:key/8f01b4f0-aa6c-4d1e-9b7a-3c5d2e4f6071";
+    // The agent decrypts the data key with the target that the service knows.
+    let kms = Kms { key_id: key_id.into(), challenge: KmsChallenge::Required, authority: None };
+    let here = Here::with(Config { kms: Some(kms), ..Config::default() });
+    let outcome = run(&here, &["ecs", "exec", "loopback/web/app", "--", "echo hidden"]);
+    assert_eq!(outcome.stdout.trim_end(), "hidden", "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("This session is encrypted using AWS KMS."), "{}", outcome.stderr);
+    let outcome = run(&here, &["ecs", "check", "loopback/web/app"]);
+    assert!(outcome.stdout.contains(&format!("sessions are encrypted with {key_id}")), "{}", outcome.stdout);
 }
 
 #[test]

@@ -27,7 +27,11 @@ const CREATED: f64 = 1_767_225_600.0;
 
 /// Runs an operation.
 pub(crate) fn call(service: &Arc<Service>, operation: &str, body: &[u8]) -> Result<Value, ApiError> {
-    let ecs = Ecs { clusters: &service.config.clusters, region: &service.config.region };
+    let ecs = Ecs {
+        clusters: &service.config.clusters,
+        region: &service.config.region,
+        kms_key: service.config.kms.as_ref().map(|kms| &*kms.key_id),
+    };
     match operation {
         "ListClusters" => ecs.list_clusters(&parse(body)?),
         "DescribeClusters" => Ok(ecs.describe_clusters(&parse(body)?)),
@@ -46,6 +50,8 @@ pub(crate) fn call(service: &Arc<Service>, operation: &str, body: &[u8]) -> Resu
 struct Ecs<'a> {
     clusters: &'a [Cluster],
     region: &'a str,
+    /// What sessions are encrypted with.
+    kms_key: Option<&'a str>,
 }
 
 /// The members of all requests together.
@@ -54,6 +60,7 @@ struct Ecs<'a> {
 struct Input {
     cluster: Option<String>,
     clusters: Vec<String>,
+    include: Vec<String>,
     service_name: Option<String>,
     family: Option<String>,
     desired_status: Option<String>,
@@ -77,11 +84,17 @@ impl Ecs<'_> {
         let default = [DEFAULT.to_owned()];
         let wanted = if input.clusters.is_empty() { &default[..] } else { &input.clusters };
         let (mut found, mut failures) = (Vec::new(), Vec::new());
+        let wants_configuration = input.include.iter().any(|field| field == "CONFIGURATIONS");
+        let configuration = self
+            .kms_key
+            .filter(|_| wants_configuration)
+            .map(|key| json!({ "executeCommandConfiguration": { "kmsKeyId": key, "logging": "DEFAULT" } }));
         for name in wanted {
             match self.clusters.iter().find(|cluster| cluster.name == last(name)) {
                 Some(cluster) => found.push(json!({
                     "clusterArn": self.arn("cluster", &cluster.name),
                     "clusterName": cluster.name,
+                    "configuration": configuration,
                     "status": "ACTIVE",
                     "registeredContainerInstancesCount": 0,
                     "runningTasksCount": cluster.tasks.iter().filter(|task| task.status == "RUNNING").count(),
@@ -327,7 +340,7 @@ mod tests {
     use super::*;
 
     fn ecs(clusters: &[Cluster]) -> Ecs<'_> {
-        Ecs { clusters, region: "us-east-1" }
+        Ecs { clusters, region: "us-east-1", kms_key: None }
     }
 
     fn input(json: &str) -> Input {

@@ -15,7 +15,8 @@ use aws_credential_types::Credentials;
 use aws_sdk_ec2::types::{InstanceType, ResourceType, Tag, TagSpecification};
 use aws_smithy_http_client::Builder;
 use ssm_resolve::{
-    Aliases, AwsInventory, Chain, ComputerName, InstanceTag, LookupErrorKind, ResolveError, Several, Target,
+    Aliases, AwsClusters, AwsInventory, Chain, Clusters, ComputerName, InstanceTag, LookupErrorKind, More,
+    ResolveError, Several, Target,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -123,6 +124,39 @@ async fn an_endpoint_that_is_not_there_is_unreachable() {
 }
 
 #[tokio::test]
+async fn names_of_ecs_are_read_page_by_page_up_to_a_bound() {
+    let page = |name: &str, more: &str| {
+        format!(r#"{{"clusterArns":["arn:aws:ecs:eu-west-1:123456789012:cluster/{name}"]{more}}}"#)
+    };
+    let pages = vec![page("one", r#","nextToken":"more""#), page("two", "")];
+    let (address, requests) = canned(pages.clone()).await;
+    let listed = clusters(address).await.clusters(10).await.unwrap();
+    assert_eq!((listed.names, listed.more), (vec!["one".into(), "two".into()], More::No));
+    assert!(requests.lock().unwrap()[0].contains("AmazonEC2ContainerServiceV20141113.ListClusters"));
+    assert!(requests.lock().unwrap()[1].contains(r#""nextToken":"more""#));
+    let (address, _) = canned(pages).await;
+    let listed = clusters(address).await.clusters(1).await.unwrap();
+    assert_eq!((listed.names, listed.more), (vec!["one".into()], More::Maybe));
+}
+
+#[tokio::test]
+async fn what_ecs_does_not_have_or_allow_has_its_kind() {
+    for (code, kind) in [
+        ("ClusterNotFoundException", Some(LookupErrorKind::NoSuchCluster)),
+        ("AccessDeniedException", Some(LookupErrorKind::AccessDenied)),
+        ("ServiceNotFoundException", None),
+    ] {
+        let answer = format!(r#"{{"__type":"{code}","message":"no"}}"#);
+        let (address, _) = canned_status("400 Bad Request", vec![answer]).await;
+        let listed = clusters(address).await.tasks("prod", Some("web"), 10).await;
+        assert_eq!(listed.as_ref().err().map(|error| error.kind()), kind, "{listed:?}");
+        if kind.is_none() {
+            assert_eq!(listed.unwrap().names.len(), 0);
+        }
+    }
+}
+
+#[tokio::test]
 async fn computer_names_are_looked_for_on_every_page() {
     let node = |id: &str, name: &str| {
         format!(
@@ -214,6 +248,10 @@ impl Moto {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         answer
     }
+}
+
+async fn clusters(address: SocketAddr) -> AwsClusters {
+    AwsClusters::new(&loader(address).http_client(Builder::new().build_http()).load().await)
 }
 
 fn loader(address: SocketAddr) -> ConfigLoader {
