@@ -128,6 +128,23 @@ impl Config {
         if self.vault.is_some() { settings.without(Setting::Profile) } else { settings }
     }
 
+    /// The account of a tunnel of a group.
+    #[cfg(feature = "aws")]
+    pub(crate) fn connection_of(&self, member: &Member) -> ConnectionArgs {
+        let settings_of =
+            |alias: Option<&Alias>| alias.map(|alias| alias.settings.clone()).unwrap_or_default();
+        let own = match member {
+            Member::Alias(name) => settings_of(self.alias(Some(name))),
+            Member::Database(name) => {
+                self.file.databases.get(name).map(|database| database.settings.clone()).unwrap_or_default()
+            }
+            Member::Own(own) => own.settings.clone().or(&settings_of(self.alias(Some(&own.target.text)))),
+        };
+        let mut connection = ConnectionArgs::default();
+        self.fill_from(Some(&own), Flags { connection: &mut connection, channel: None, lanes: None });
+        connection
+    }
+
     /// Fills in the flags that were not given. Gives the alias that `target` is, if it is one.
     pub(crate) fn fill(&self, target: Option<&str>, flags: Flags<'_>) -> Option<&Alias> {
         let alias = self.alias(target);
@@ -276,6 +293,19 @@ mod tests {
         let flags = Flags { connection: &mut other, channel: None, lanes: None };
         assert!(config.fill(Some("other"), flags).is_none());
         assert_eq!(other.profile.as_deref(), Some("d"));
+    }
+
+    #[cfg(feature = "aws")]
+    #[test]
+    fn a_tunnel_of_a_group_has_the_account_that_it_is_started_in() {
+        let config = config(
+            "[defaults]\nprofile = 'd'\nregion = 'd'\n[alias.db]\ntarget = 't'\nprofile = 'a'\nforwards = [80]\n\
+             [group.g]\ntunnels = ['db', { target = 'db', forwards = [80], profile = 'o' }, { target = 'x', forwards = [80] }]",
+        );
+        let profiles = config.file.groups["g"].iter().map(|member| config.connection_of(member));
+        let profiles: Vec<_> = profiles.map(|of| (of.profile.unwrap(), of.region.unwrap())).collect();
+        let expected = ["a", "o", "d"].map(|profile| (profile.to_owned(), "d".to_owned()));
+        assert_eq!(profiles, expected);
     }
 
     #[test]

@@ -33,9 +33,14 @@ pub(crate) fn options(connection: &ConnectionArgs) -> Result<NetworkOptions, Err
     Ok(options)
 }
 
-/// The way out with these.
+/// The way out that these describe.
+pub(crate) fn network_of(options: &NetworkOptions) -> Result<Network, Error> {
+    Network::new(options).map_err(|error| Error::Usage(error.to_string()))
+}
+
+/// The way out that flags and environment describe.
 pub(crate) fn network(connection: &ConnectionArgs) -> Result<Network, Error> {
-    Network::new(&options(connection)?).map_err(|error| Error::Usage(error.to_string()))
+    network_of(&options(connection)?)
 }
 
 /// Where data channels lead: a flag before the environment.

@@ -84,7 +84,7 @@ pub(crate) async fn account(connection: &ConnectionArgs) -> Result<ssm_session::
     if let Some((_, account)) = known.iter().find(|(of, _)| of == connection) {
         return Ok(account.clone());
     }
-    let options = aws(connection)?;
+    let options = aws(connection).await?;
     let account = ssm_session::AwsControl::load(options.clone()).await.map_err(Error::Account)?;
     crate::sign_on::offer(&account, connection, &options).await?;
     known.push((connection.clone(), account.clone()));
@@ -93,7 +93,11 @@ pub(crate) async fn account(connection: &ConnectionArgs) -> Result<ssm_session::
 
 /// What the flags say to the library.
 #[cfg(feature = "aws")]
-pub(crate) fn aws(connection: &ConnectionArgs) -> Result<ssm_session::AwsOptions, Error> {
+pub(crate) async fn aws(connection: &ConnectionArgs) -> Result<ssm_session::AwsOptions, Error> {
+    let mut network = network::options(connection)?;
+    if network.ca_bundle.is_none() {
+        network.ca_bundle = ssm_session::profile_ca_bundle(connection.profile.as_deref()).await;
+    }
     let none = ssm_session::ServiceEndpoints::default();
     let endpoints = connection.endpoints.iter();
     let endpoints = endpoints.fold(none, |all, one| all.with(one.service.name(), &one.url));
@@ -106,7 +110,7 @@ pub(crate) fn aws(connection: &ConnectionArgs) -> Result<ssm_session::AwsOptions
         fips: connection.fips,
         dual_stack: connection.dual_stack,
         code_prompt: Some(crate::sign_on::code_prompt()),
-        network: network::network(connection)?,
+        network: network::network_of(&network)?,
     })
 }
 

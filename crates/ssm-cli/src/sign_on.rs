@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use ssm_session::{
-    AwsControl, AwsOptions, CodePrompt, CodeRequest, ControlErrorKind, ControlPlane as _, SignOn, SignOnState,
+    AwsControl, AwsOptions, CodePrompt, CodeRequest, ControlErrorKind, ControlPlane as _, SignOn,
 };
 
 use crate::args::ConnectionArgs;
@@ -48,7 +48,11 @@ pub(crate) async fn offer(
     connection: &ConnectionArgs,
     options: &AwsOptions,
 ) -> Result<(), Error> {
-    let Some(sign_on) = asked(connection).await else { return Ok(()) };
+    if !ask::can_ask() {
+        return Ok(());
+    }
+    let of_profile = SignOn::of_profile(connection.profile.as_deref()).await;
+    let Ok(Some(sign_on)) = of_profile else { return Ok(()) };
     // Asked for now in place of with the first call; they are kept in memory.
     let Err(error) = account.identity().await else { return Ok(()) };
     if error.kind() != ControlErrorKind::SignOn {
@@ -62,24 +66,15 @@ pub(crate) async fn offer(
     run(&sign_on, options, Browser::Here).await
 }
 
-/// Offers to sign on before a process goes to the background, where nobody can be asked.
-pub(crate) async fn prepare(connection: &ConnectionArgs) -> Result<(), Error> {
-    if connection.attach {
-        return Ok(());
+/// Sees to it that credentials are there before a process goes to the background, where nobody can be asked: signs on, and asks
+/// for a code. What goes wrong is for that process to tell.
+pub(crate) async fn prepare(connection: &ConnectionArgs) {
+    if connection.attach || !ask::can_ask() {
+        return;
     }
-    let Some(sign_on) = asked(connection).await else { return Ok(()) };
-    match sign_on.state() {
-        SignOnState::Never | SignOnState::Over => options::account(connection).await.map(drop),
-        SignOnState::Until(_) | SignOnState::Renewable => Ok(()),
+    if let Ok(account) = options::account(connection).await {
+        let _ = account.identity().await;
     }
-}
-
-/// The sign-on of the profile, when there is somebody to ask.
-async fn asked(connection: &ConnectionArgs) -> Option<SignOn> {
-    if !ask::can_ask() {
-        return None;
-    }
-    SignOn::of_profile(connection.profile.as_deref()).await.ok().flatten()
 }
 
 /// Asks for codes of a second factor on the terminal.

@@ -122,6 +122,14 @@ fn what_is_missing_is_said() {
 }
 
 #[test]
+fn a_profile_of_aws_login_is_told_with_a_way_around_it() {
+    let aws = Aws::start(denies);
+    let account = Account::new("[profile console]\nlogin_session=arn:aws:iam::1:user/u\n");
+    let said = account.shell(&aws, &["--profile", "console"], &[]);
+    assert!(said.contains("aws configure export-credentials"), "{said}");
+}
+
+#[test]
 fn expired_credentials_are_told_as_such() {
     let expired = r#"{"__type":"ExpiredTokenException","message":"The security token included in the request is expired"}"#;
     let aws = Aws::start(move |host, request| match host.starts_with("ssm.") {
@@ -213,6 +221,11 @@ fn a_proxy_and_an_authority_of_a_configuration_are_used() {
     let config = config.to_str().unwrap();
     let none = [("HTTPS_PROXY", ""), ("AWS_CA_BUNDLE", "")];
     assert!(account.shell(&aws, &["--config", config], &none).contains("denied"));
+    account.configure(&format!(
+        "[default]\naws_access_key_id=AKID\naws_secret_access_key=s\nca_bundle={}\n",
+        aws.bundle().display()
+    ));
+    assert!(account.shell(&aws, &[], &[("AWS_CA_BUNDLE", "")]).contains("denied"));
     // Nobody is at that port, and `off` leads past the proxy to a host that is not there.
     let said = account.shell(&aws, &["--config", config, "--proxy", "http://127.0.0.1:9"], &none);
     assert!(said.contains("through the proxy http://127.0.0.1:9"), "{said}");

@@ -27,6 +27,8 @@ const ROLES: &str = "[profile base]\naws_access_key_id=AKIDBASE\naws_secret_acce
     [profile container]\nrole_arn=arn:aws:iam::123456789012:role/CONTAINER\ncredential_source=EcsContainer\n\
     [profile instance]\nrole_arn=arn:aws:iam::123456789012:role/INSTANCE\ncredential_source=Ec2InstanceMetadata\n\
     [profile environment]\nrole_arn=arn:aws:iam::123456789012:role/ENVIRONMENT\ncredential_source=Environment\n\
+    [profile web]\nrole_arn=arn:aws:iam::123456789012:role/WEB\nweb_identity_token_file=TOKEN\n\
+    [profile behind]\nrole_arn=arn:aws:iam::123456789012:role/BEHIND\nsource_profile=web\n\
     [profile itself]\nrole_arn=arn:aws:iam::123456789012:role/ITSELF\nsource_profile=itself\n\
     aws_access_key_id=AKIDITSELF\naws_secret_access_key=s\n\
     [profile elsewhere]\naws_access_key_id=AKIDBASE\naws_secret_access_key=s\nservices=mine\n\
@@ -187,7 +189,11 @@ fn keys_of_aws_vault_are_used_as_they_are() {
 #[test]
 fn endpoints_are_read_from_flags_variables_configurations_and_services() {
     let (all, mine) = (aws(), aws());
-    let home = Home::new(&ROLES.replace("URL", &mine.url()));
+    let home = Home::new("");
+    let token = home.file("token");
+    fs::write(&token, "a.b.c").unwrap();
+    let config = ROLES.replace("URL", &mine.url()).replace("TOKEN", token.to_str().unwrap());
+    fs::write(home.file(".aws/config"), config).unwrap();
     let url = mine.url();
     let run = |args: &[&str], vars: &[(&str, &str)], profile: &str| {
         let before = [mine.asked("").len(), all.asked("").len()];
@@ -206,6 +212,10 @@ fn endpoints_are_read_from_flags_variables_configurations_and_services() {
     assert_eq!(run(&["--endpoint", &sts], &[everywhere], "long"), [1, 1]);
     assert_eq!(run(&[], &[everywhere, ("AWS_ENDPOINT_URL_STS", &url)], "long"), [1, 1]);
     assert_eq!(run(&[], &[everywhere, ("SSM_ENDPOINTS_STS", &url)], "long"), [1, 1]);
+    // AssumeRoleWithWebIdentity, which the SDK sends, AssumeRole and StartSession.
+    assert_eq!(run(&[], &[everywhere], "behind"), [0, 3]);
+    assert_eq!(run(&["--endpoint", &sts], &[everywhere], "behind"), [2, 1]);
+    assert_eq!(started(&all).last().unwrap(), "AKIDBEHIND");
     let config = home.file("config.toml");
     fs::write(&config, format!("[defaults]\nendpoint-url = '{url}'\n[defaults.endpoints]\nsts = '{url}'\n"))
         .unwrap();
@@ -249,6 +259,10 @@ fn answer(asked: &Asked) -> (u16, String) {
                  <Arn>{key}</Arn><UserId>u</UserId><Account>1</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"
             ),
         );
+    }
+    if asked.has("Action=AssumeRoleWithWebIdentity") {
+        let answer = role("AKIDWEB", "s", "2999-01-01T00:00:00Z");
+        return (200, answer.replace("AssumeRoleRes", "AssumeRoleWithWebIdentityRes"));
     }
     let Some(name) = asked.text.split_once("role%2F").map(|(_, rest)| rest) else { return denied() };
     let name = name.split('&').next().unwrap();

@@ -11,6 +11,7 @@ pub(crate) mod roles;
 pub(crate) mod store;
 
 use std::error::Error as StdError;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -183,6 +184,12 @@ impl Setup {
     }
 }
 
+/// The file of certificates that a profile of the AWS configuration names (`ca_bundle`), or the profile that the environment names:
+/// the AWS CLI trusts it where `AWS_CA_BUNDLE` says nothing.
+pub async fn profile_ca_bundle(profile: Option<&str>) -> Option<PathBuf> {
+    profiles(profile).await?.get("ca_bundle").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
 /// That the user has to sign on.
 fn signed_off(profile: Option<&str>) -> ControlError {
     let named = profile.map_or_else(String::new, |profile| format!(" --profile {profile}"));
@@ -208,6 +215,10 @@ fn in_words(profile: Option<&str>, error: &CredentialsError) -> ControlError {
         format!("there is no such profile in ~/.aws/config or ~/.aws/credentials: {causes}")
     } else if matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
         none(profile)
+    } else if has(&["credentials-login"]) {
+        "the profile is one of `aws login`, which keeps its credentials to itself: have it write a profile with \
+         `credential_process = aws configure export-credentials --profile NAME --format process`"
+            .into()
     } else if has(&["ExpiredToken"]) {
         format!("the AWS credentials{} start from have expired: renew them", named(" that profile "))
     } else if has(&["AssumeRole", "AccessDenied"]) {

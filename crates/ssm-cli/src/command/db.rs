@@ -73,7 +73,7 @@ pub(crate) async fn run(mut args: DbArgs, config: &Config) -> Result<ExitCode, E
     let flags = Flags { connection, channel: Some(channel), lanes: None };
     config.fill_from(entry.map(|entry| &entry.settings), flags);
     if args.stays() && !args.detached {
-        crate::sign_on::prepare(&args.connection).await?;
+        crate::sign_on::prepare(&args.connection).await;
         let limit = args.wait.flatten().map(|DurationArg(limit)| limit);
         return background::launch(limit, &mut signals).await;
     }

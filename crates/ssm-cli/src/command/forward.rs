@@ -41,10 +41,12 @@ pub(crate) async fn run(mut args: ForwardArgs, config: &Config) -> Result<ExitCo
     if args.connection.attach && (args.specs.len() > 1 || args.lanes() > 1) {
         return Err(Error::Usage("--attach has one session: give one -L, and no --lanes".into()));
     }
+    #[cfg(feature = "aws")]
+    if args.stays() && !args.detached {
+        crate::sign_on::prepare(&args.connection).await;
+    }
     let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
     if args.stays() && !args.detached {
-        #[cfg(feature = "aws")]
-        crate::sign_on::prepare(&args.connection).await?;
         let limit = args.wait.flatten().map(|DurationArg(limit)| limit);
         return background::launch(limit, &mut signals).await;
     }
@@ -84,7 +86,10 @@ pub(super) async fn carry(
     let mut tunnels = Tunnels::new(args, target);
     let mut presence = Presence::take(args, &tunnels.report)?;
     let entrances = tunnels.bind()?;
-    let mut source = source.await?;
+    let mut source = tokio::select! {
+        source = source => source?,
+        _ = signals.next() => return Ok(ExitCode::SUCCESS),
+    };
     for (index, entrance) in entrances {
         if tunnels.start(index, entrance, &mut source, signals).await? == Started::Left {
             return Ok(ExitCode::SUCCESS);

@@ -15,7 +15,7 @@ use crate::sign_on::{self, Browser, Left};
 pub(crate) async fn run(mut args: LoginArgs, config: &Config) -> Result<ExitCode, Error> {
     config.fill(None, Flags { connection: &mut args.connection, channel: None, lanes: None });
     let sign_on = find(args.sso_session.as_deref(), args.connection.profile.as_deref()).await?;
-    let options = options::aws(&args.connection)?;
+    let options = options::aws(&args.connection).await?;
     if !args.force
         && let Some(until) = sign_on.renew(&options).await.map_err(Error::Account)?
     {

@@ -33,10 +33,10 @@ pub(crate) async fn run(mut args: ProxyArgs, config: &Config) -> Result<ExitCode
     let key = key(&args.key, place.user.or_else(|| Some(alias?.user.as_ref()?.text.as_str())))?;
     let found = alias.map(|alias| alias.target.text.as_str()).or(named);
     let target = lookup::session_target(found, &args.connection).await?;
+    let mut source = Source::load(&args.connection, "ssm proxy").await?;
     let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
     let input = Input::stdin().map_err(Error::local("cannot use stdin"))?;
     let output = Output::stdout().map_err(Error::local("cannot use stdout"))?;
-    let mut source = Source::load(&args.connection, "ssm proxy").await?;
     if let Some((user, key)) = key {
         tokio::select! {
             sent = instance_connect::send(&args.connection, &target, user, &key) => sent?,

@@ -30,8 +30,8 @@ pub(crate) async fn run(mut args: ShellArgs, config: &Config) -> Result<ExitCode
     let init = args.init.as_deref().map(read_init).transpose()?;
     let target = lookup::session_target(args.target.as_deref(), &args.connection).await?;
     let request = request(args, target);
-    let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
     let mut source = Source::load(&args.connection, "ssm shell").await?;
+    let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
     let record = args.record.as_deref().map(Record::create).transpose()?;
     let mut config = options::shell_config();
     if args.require_encryption {

@@ -32,13 +32,18 @@ pub(crate) async fn run(args: &UpArgs, config: &Config) -> Result<ExitCode, Erro
         say("no groups: see ssm config path");
         return Ok(ExitCode::SUCCESS);
     }
-    let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
     let running = group::running().await?;
     let (there, missing): (Vec<&Planned<'_>>, Vec<_>) =
         planned.iter().partition(|planned| running.iter().any(|(_, name, _)| *name == planned.name));
     for planned in there {
         say(format_args!("{} runs already", planned.name));
     }
+    // Each tunnel is in the background, where nobody can be asked.
+    #[cfg(feature = "aws")]
+    for planned in &missing {
+        crate::sign_on::prepare(&config.connection_of(planned.member)).await;
+    }
+    let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
     let commands = missing
         .into_iter()
         .map(|planned| Ok((planned.name.clone(), command(config, planned, args.timeout)?)));

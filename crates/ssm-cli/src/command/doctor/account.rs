@@ -177,7 +177,8 @@ impl<'a> Account<'a> {
     /// The account; without one there is nothing to look at.
     pub(super) async fn control(&self) -> Result<&AwsControl, Outcome> {
         let load = async {
-            let options = AwsOptions { code_prompt: Some(no_codes()), ..options::aws(self.connection)? };
+            let options =
+                AwsOptions { code_prompt: Some(no_codes()), ..options::aws(self.connection).await? };
             AwsControl::load(options).await.map_err(Error::Account)
         };
         let load = async { load.await.map_err(|error: Error| error.to_string()) };

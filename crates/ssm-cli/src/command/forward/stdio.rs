@@ -24,7 +24,10 @@ pub(super) async fn run(
 ) -> Result<ExitCode, Error> {
     let input = Input::stdin().map_err(Error::local("cannot use stdin"))?;
     let output = Output::stdout().map_err(Error::local("cannot use stdout"))?;
-    let mut source = Source::load(&args.connection, "ssm forward").await?;
+    let mut source = tokio::select! {
+        source = Source::load(&args.connection, "ssm forward") => source?,
+        signal = signals.next() => return Ok(ExitCode::from(signal.exit_code())),
+    };
     let request = destination.request(target).reason(args.connection.reason.clone());
     let config = options::port_config(&args.channel);
     let session = match command::open(&mut source, &request, config, signals).await? {
