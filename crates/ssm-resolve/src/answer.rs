@@ -71,7 +71,8 @@ pub struct Match {
     /// The Name tag, or the computer name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// `running` for EC2, `Online` for a managed node.
+    /// `running` for EC2, `Online` for a managed node. Where several instances answer to a name and none is online in Systems
+    /// Manager, `running, not online`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
     /// The private address, or the public one if that is all there is.

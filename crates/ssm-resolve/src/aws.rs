@@ -1,16 +1,18 @@
 //! [`AwsInventory`]: an account, asked through the AWS SDK.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use aws_config::{ConfigLoader, SdkConfig};
 use aws_sdk_ec2::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::{Filter as Ec2Filter, Instance};
-use aws_sdk_ssm::types::{InstanceInformation, InstanceInformationStringFilter};
+use aws_sdk_ssm::types::{InstanceInformation, InstanceInformationStringFilter, PingStatus};
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
 use crate::inventory::{Filter, Inventory};
 use crate::lookup::is_computer_name;
+use crate::node::NODES_PAGE;
 use crate::text::visible;
 use crate::{InstanceId, LookupError, LookupErrorKind, Match, Matches, More, SessionTarget};
 
@@ -19,15 +21,12 @@ use crate::{InstanceId, LookupError, LookupErrorKind, Match, Matches, More, Sess
 /// The caller needs the IAM actions `ec2:DescribeInstances` and, for computer names, `ssm:DescribeInstanceInformation`.
 #[derive(Debug, Clone)]
 pub struct AwsInventory {
-    ec2: aws_sdk_ec2::Client,
-    ssm: aws_sdk_ssm::Client,
+    pub(crate) ec2: aws_sdk_ec2::Client,
+    pub(crate) ssm: aws_sdk_ssm::Client,
 }
 
 /// Instances in one answer: a tag or an address is one call, and a page of 5,000 instances is never held at once.
 const EC2_PAGE: i32 = 200;
-
-/// The most the API gives.
-const SSM_PAGE: i32 = 50;
 
 impl AwsInventory {
     /// What this loader finds in the environment and the profile, over rustls on ring.
@@ -79,7 +78,7 @@ impl Inventory for AwsInventory {
     async fn nodes(&self, name: &str, limit: usize) -> Result<Matches, LookupError> {
         let online = InstanceInformationStringFilter::builder().key("PingStatus").values("Online").build();
         let online = online.map_err(|error| LookupError::new(LookupErrorKind::Invalid, error.to_string()))?;
-        let call = self.ssm.describe_instance_information().filters(online).max_results(SSM_PAGE);
+        let call = self.ssm.describe_instance_information().filters(online).max_results(NODES_PAGE);
         let mut pages = call.into_paginator().send();
         let mut matches = Matches::default();
         while let Some(page) = pages.next().await {
@@ -96,6 +95,28 @@ impl Inventory for AwsInventory {
             }
         }
         Ok(matches)
+    }
+
+    async fn online(
+        &self,
+        targets: &[SessionTarget],
+    ) -> Result<Option<BTreeSet<SessionTarget>>, LookupError> {
+        let ids = targets.iter().map(|target| target.as_str().to_owned()).collect();
+        let filter =
+            InstanceInformationStringFilter::builder().key("InstanceIds").set_values(Some(ids)).build();
+        let filter = filter.map_err(|error| LookupError::new(LookupErrorKind::Invalid, error.to_string()))?;
+        let call = self.ssm.describe_instance_information().filters(filter).max_results(NODES_PAGE);
+        let mut pages = call.into_paginator().send();
+        let mut online = BTreeSet::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| explain("ssm:DescribeInstanceInformation", &error))?;
+            for node in page.instance_information_list() {
+                if node.ping_status() == Some(&PingStatus::Online) {
+                    online.insert(id(node.instance_id())?);
+                }
+            }
+        }
+        Ok(Some(online))
     }
 }
 
@@ -120,7 +141,7 @@ fn node_match(node: &InstanceInformation) -> Result<Match, LookupError> {
     })
 }
 
-fn id(text: Option<&str>) -> Result<SessionTarget, LookupError> {
+pub(crate) fn id(text: Option<&str>) -> Result<SessionTarget, LookupError> {
     let text = text.unwrap_or_default();
     text.parse::<InstanceId>().map(SessionTarget::from).map_err(|_| {
         LookupError::new(
@@ -163,6 +184,9 @@ where
         ) => (LookupErrorKind::Credentials, format!("the AWS credentials are not accepted: {text}")),
         (_, "RequestLimitExceeded" | "Throttling" | "ThrottlingException" | "TooManyRequestsException") => {
             (LookupErrorKind::Throttled, format!("{action} is throttled; try again later ({text})"))
+        }
+        (SdkError::ServiceError(failure), "") => {
+            (LookupErrorKind::Service, format!("{action} failed with HTTP {}", failure.raw().status()))
         }
         (SdkError::ServiceError(_), code) => {
             (LookupErrorKind::Service, format!("{action} failed: {code} {text}"))

@@ -90,6 +90,13 @@ impl Cache {
         self.entries.remove(&Key { scope: scope.into(), target: target.to_string() });
     }
 
+    /// Forgets every name of a machine that turned out to be the wrong one, in any scope. Gives how many there were.
+    pub fn remove_machine(&mut self, target: &str) -> usize {
+        let before = self.entries.len();
+        self.entries.retain(|_, entry| entry.found.target.as_str() != target);
+        before - self.entries.len()
+    }
+
     /// What names are known in this scope: for completing them on a command line.
     pub fn names(&self, scope: &str, now: SystemTime) -> impl Iterator<Item = &str> {
         let now = seconds(now);
@@ -143,6 +150,17 @@ mod tests {
         assert_eq!(cache.lookup("prod", &target("web"), at(60)), None);
         assert_eq!(cache.lookup("test", &target("web"), at(0)), None);
         assert_eq!(cache.lookup("prod", &target("db"), at(0)), None);
+    }
+
+    #[test]
+    fn a_machine_is_forgotten_under_all_its_names() {
+        let mut cache = Cache::default();
+        for (scope, name, id) in [("a", "web", 1), ("b", "www", 1), ("a", "db", 2)] {
+            cache.insert(scope, &target(name), &machine(id), at(0), MINUTE);
+        }
+        assert_eq!(cache.remove_machine(machine(1).target().as_str()), 2);
+        assert_eq!(cache.names("a", at(0)).collect::<Vec<_>>(), ["db"]);
+        assert_eq!(cache.remove_machine(machine(1).target().as_str()), 0);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! [`Inventory`]: what the lookups need to be told about an account, and the questions they ask.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use crate::{LookupError, Matches, Name, Tag};
+use crate::{LookupError, Matches, Name, SessionTarget, Tag};
 
 /// The machines of an account in one region.
 pub trait Inventory: Send + Sync {
@@ -26,6 +27,20 @@ pub trait Inventory: Send + Sync {
     ///
     /// When the account could not be asked.
     fn nodes(&self, name: &str, limit: usize) -> impl Future<Output = Result<Matches, LookupError>> + Send;
+
+    /// Those of `targets` that are online in Systems Manager; `None`, which is the default, where that is not known. Asked when
+    /// several instances answer to a name: a session can only be started on those.
+    ///
+    /// # Errors
+    ///
+    /// When the account could not be asked; the lookup goes on as if nothing were known.
+    fn online(
+        &self,
+        targets: &[SessionTarget],
+    ) -> impl Future<Output = Result<Option<BTreeSet<SessionTarget>>, LookupError>> + Send {
+        let _ = targets;
+        async { Ok(None) }
+    }
 }
 
 impl<I: Inventory> Inventory for Arc<I> {
@@ -39,6 +54,13 @@ impl<I: Inventory> Inventory for Arc<I> {
 
     fn nodes(&self, name: &str, limit: usize) -> impl Future<Output = Result<Matches, LookupError>> + Send {
         (**self).nodes(name, limit)
+    }
+
+    fn online(
+        &self,
+        targets: &[SessionTarget],
+    ) -> impl Future<Output = Result<Option<BTreeSet<SessionTarget>>, LookupError>> + Send {
+        (**self).online(targets)
     }
 }
 

@@ -74,6 +74,8 @@ mod error;
 mod instance_id;
 mod inventory;
 mod lookup;
+#[cfg(feature = "aws")]
+mod node;
 mod resolver;
 mod search;
 mod session_target;
@@ -99,6 +101,8 @@ pub use error::ParseTargetError;
 pub use instance_id::InstanceId;
 pub use inventory::{Filter, Inventory};
 pub use lookup::{Aliases, ComputerName, InstanceAddress, InstanceTag, MAX_MATCHES, is_computer_name};
+#[cfg(feature = "aws")]
+pub use node::{NODES_PAGE, Node, NodeFilter, NodePages};
 pub use resolver::Resolver;
 pub use search::{Attempt, Explanation, Outcome, ResolveError, Resolved};
 pub use session_target::SessionTarget;

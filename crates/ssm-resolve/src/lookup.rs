@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::inventory::{self, Filter, Inventory};
-use crate::{Answer, LookupError, Resolver, Target};
+use crate::{Answer, LookupError, Matches, Resolver, SessionTarget, Target};
 
 /// How many machines one lookup collects: enough to choose from on a screen.
 pub const MAX_MATCHES: usize = 100;
@@ -36,7 +36,7 @@ impl<I: Inventory> Resolver for InstanceTag<I> {
             Target::Name(name) => inventory::name(name),
             _ => return Ok(Answer::NotMine),
         };
-        Ok(Answer::from_matches(self.inventory.instances(&filters, MAX_MATCHES).await?))
+        Ok(Answer::from_matches(instances(&self.inventory, &filters).await?))
     }
 }
 
@@ -73,12 +73,33 @@ pub(crate) async fn by_address<I: Inventory>(
 ) -> Result<Answer, LookupError> {
     let lookups: Vec<Vec<Filter>> = inventory::addresses(addresses);
     for filters in lookups {
-        let matches = inventory.instances(&filters, MAX_MATCHES).await?;
+        let matches = instances(inventory, &filters).await?;
         if !matches.found.is_empty() {
             return Ok(Answer::Found(matches));
         }
     }
     Ok(Answer::Nothing)
+}
+
+/// The instances that pass every filter. Of several, those that are online; one is not worth a second call: starting a session says
+/// as much.
+async fn instances<I: Inventory>(inventory: &I, filters: &[Filter]) -> Result<Matches, LookupError> {
+    let mut matches = inventory.instances(filters, MAX_MATCHES).await?;
+    if matches.found.len() < 2 {
+        return Ok(matches);
+    }
+    let targets: Vec<SessionTarget> = matches.found.iter().map(|found| found.target.clone()).collect();
+    // Who may not list nodes may still start sessions.
+    let Ok(Some(online)) = inventory.online(&targets).await else { return Ok(matches) };
+    if targets.iter().any(|target| online.contains(target)) {
+        matches.found.retain(|found| online.contains(&found.target));
+    } else {
+        for found in &mut matches.found {
+            let state = found.state.as_deref().unwrap_or("running");
+            found.state = Some(format!("{state}, not online"));
+        }
+    }
+    Ok(matches)
 }
 
 /// Managed nodes that are online, EC2 or not, by the name they have given themselves.

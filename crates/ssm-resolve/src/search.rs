@@ -17,6 +17,11 @@ pub struct Resolved {
 }
 
 impl Resolved {
+    /// What a search of one's own has found, and the step that answered.
+    pub fn new(found: Match, step: Option<String>) -> Self {
+        Self { found, step }
+    }
+
     /// What a session is started on.
     pub fn target(&self) -> &SessionTarget {
         &self.found.target

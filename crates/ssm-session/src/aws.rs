@@ -58,6 +58,8 @@ pub struct AwsControl {
     client: Client,
     config: SdkConfig,
     region: String,
+    profile: Option<String>,
+    endpoint_url: Option<String>,
     route: Route,
     credentials: Chain,
 }
@@ -70,6 +72,7 @@ impl AwsControl {
     /// When no region is configured.
     pub async fn load(options: AwsOptions) -> Result<Self, ControlError> {
         let (config, http) = load_config(&options).await;
+        let (profile, endpoint_url) = (options.profile.clone(), options.endpoint_url.clone());
         let Some(region) = config.region().map(ToString::to_string).filter(|region| !region.is_empty())
         else {
             return Err(ControlError::new(
@@ -99,7 +102,8 @@ impl AwsControl {
             .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))
             .identity_cache(IdentityCache::no_cache())
             .build();
-        Ok(Self { client: Client::new(&config), config, region, route, credentials })
+        let client = Client::new(&config);
+        Ok(Self { client, config, region, profile, endpoint_url, route, credentials })
     }
 
     /// What was found, for clients of other services in the same account: they go the same way, to the endpoints of
@@ -117,9 +121,33 @@ impl AwsControl {
         Ok(AccessKey::of(&self.credentials.fetch().await?))
     }
 
+    /// The client that sessions are started with, for other calls of Systems Manager.
+    pub fn ssm(&self) -> &Client {
+        &self.client
+    }
+
+    /// What it means that a call of such a client failed, and what to do about it. `action` is that of IAM, `ssm:DescribeSessions`
+    /// for one.
+    pub fn failure<E>(action: &str, resource: &str, error: SdkError<E>) -> ControlError
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        explain(action, resource, error)
+    }
+
     /// The region in use.
     pub fn region(&self) -> &str {
         &self.region
+    }
+
+    /// The profile of [`AwsOptions`].
+    pub fn profile(&self) -> Option<&str> {
+        self.profile.as_deref()
+    }
+
+    /// The URL of [`AwsOptions`].
+    pub fn endpoint_url(&self) -> Option<&str> {
+        self.endpoint_url.as_deref()
     }
 }
 
