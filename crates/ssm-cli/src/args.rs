@@ -13,9 +13,11 @@ mod duration;
 #[cfg(feature = "lookup")]
 mod ecs;
 mod endpoint;
+mod list;
 #[cfg(feature = "aws")]
 mod login;
 mod plugin;
+mod sessions;
 mod shell;
 mod ssh;
 
@@ -38,9 +40,13 @@ pub(crate) use self::ecs::{
     EcsArgs, EcsCheckArgs, EcsCommand, EcsExecArgs, EcsForwardArgs, EcsListArgs, PartArgs, PlaceArgs,
 };
 pub(crate) use self::endpoint::{EndpointArg, ProxyArg, Service};
+pub(crate) use self::list::ListArgs;
 #[cfg(feature = "aws")]
 pub(crate) use self::login::{LoginArgs, LogoutArgs};
 pub(crate) use self::plugin::{InstallArgs, PluginArgs, PluginCommand, UninstallArgs};
+pub(crate) use self::sessions::SessionsArgs;
+#[cfg(feature = "aws")]
+pub(crate) use self::sessions::{OrphansArgs, SessionsCommand, TerminateArgs, WhichArgs};
 pub(crate) use self::shell::{EscapeArg, ShellArgs};
 pub(crate) use self::ssh::{
     Globals, KeyArgs, Kind, OpenSsh, ScpArgs, SftpArgs, SshArgs, SshConfigArgs, kinds, sorted,
@@ -107,6 +113,8 @@ pub(crate) enum Command {
     #[cfg(feature = "aws")]
     Logout(LogoutArgs),
     Doctor(DoctorArgs),
+    List(ListArgs),
+    Sessions(SessionsArgs),
     Plugin(PluginArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
@@ -120,7 +128,8 @@ pub(crate) enum Command {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ForwardArgs {
     /// Instance id (i-..., mi-...), tag:KEY=VALUE, asg:GROUP, address, name, container (ecs:CLUSTER/SERVICE-OR-TASK[/CONTAINER]), or alias
-    #[arg(required_unless_present = "attach")]
+    ///
+    /// Without one, on a terminal, there is a list to choose from.
     pub(crate) target: Option<String>,
     /// Where to listen and where to lead, as in ssh: [bind:]port:host:hostport; port:hostport or port for the machine itself
     ///
@@ -419,11 +428,14 @@ pub(crate) struct ConnectionArgs {
     /// Take the first machine when a name means several
     #[arg(long)]
     pub(crate) first: bool,
+    /// Look a name up even if that was done within the last minute
+    #[arg(long)]
+    pub(crate) no_cache: bool,
     /// Why, for the session history
     #[arg(long)]
     pub(crate) reason: Option<String>,
     /// Use the session in the environment variable SSM_ATTACH in place of starting one: a StartSession answer as JSON
-    #[arg(long, conflicts_with_all = ["profile", "region", "endpoint_url", "endpoints", "first", "reason"])]
+    #[arg(long, conflicts_with_all = ["profile", "region", "endpoint_url", "endpoints", "first", "no_cache", "reason"])]
     pub(crate) attach: bool,
 }
 
@@ -555,8 +567,8 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_needed_unless_a_session_is_given() {
-        assert!(parse("ssm forward -L 80").is_err());
+    fn a_session_that_is_given_has_its_account() {
+        assert!(parse("ssm proxy").is_err() && parse("ssm proxy --attach").is_ok());
         assert!(parse("ssm forward --attach -L 80").is_ok());
         assert!(parse("ssm forward --attach --region eu-west-1 -L 80").is_err());
     }

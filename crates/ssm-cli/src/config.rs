@@ -20,6 +20,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
+use ssm_resolve::Target;
 
 pub(crate) use self::database::Database;
 #[cfg(feature = "db")]
@@ -146,8 +147,9 @@ impl Config {
     }
 
     /// Fills in the flags that were not given. Gives the alias that `target` is, if it is one.
-    pub(crate) fn fill(&self, target: Option<&str>, flags: Flags<'_>) -> Option<&Alias> {
+    pub(crate) fn fill(&self, target: Option<&str>, mut flags: Flags<'_>) -> Option<&Alias> {
         let alias = self.alias(target);
+        flags.take_region(alias.map(|alias| alias.target.text.as_str()).or(target));
         self.fill_from(alias.map(|alias| &alias.settings), flags);
         alias
     }
@@ -168,6 +170,15 @@ pub(crate) enum Named {
 }
 
 impl Flags<'_> {
+    /// A machine is in the region that its ARN says, whatever is configured for others.
+    fn take_region(&mut self, target: Option<&str>) {
+        if let Some(Ok(Target::Arn(arn))) = target.map(str::parse)
+            && !self.connection.attach
+        {
+            self.connection.region.get_or_insert_with(|| arn.region().into());
+        }
+    }
+
     /// A session that was started elsewhere has its account, and is one.
     fn fill(&mut self, setting: Setting, value: &Value) {
         if self.connection.attach && (setting.is_of_account() || setting == Setting::Lanes) {
@@ -320,6 +331,22 @@ mod tests {
         assert_eq!(filled(ConnectionArgs::default()), (None, Some("r".into())));
         let flag = ConnectionArgs { profile: Some("f".into()), ..ConnectionArgs::default() };
         assert_eq!(filled(flag).0.as_deref(), Some("f"));
+    }
+
+    #[test]
+    fn the_region_of_an_arn_goes_before_everything_but_a_flag() {
+        let arn = "arn:aws:ec2:eu-west-1:123456789012:instance/i-01234567";
+        let config =
+            config(&format!("[defaults]\nregion = 'd'\n[alias.web]\ntarget = '{arn}'\nregion = 'a'"));
+        let region = |target, flag: Option<&str>| {
+            let mut connection = ConnectionArgs { region: flag.map(Into::into), ..ConnectionArgs::default() };
+            config.fill(Some(target), Flags { connection: &mut connection, channel: None, lanes: None });
+            connection.region.unwrap()
+        };
+        assert_eq!(region(arn, None), "eu-west-1");
+        assert_eq!(region("web", None), "eu-west-1");
+        assert_eq!(region(arn, Some("f")), "f");
+        assert_eq!(region("other", None), "d");
     }
 
     #[test]

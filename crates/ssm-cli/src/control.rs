@@ -5,15 +5,17 @@ use std::sync::Arc;
 #[cfg(feature = "aws")]
 use std::time::Duration;
 
-#[cfg(feature = "aws")]
-use ssm_session::AwsControl;
 use ssm_session::{
     Attached, ControlError, ControlPlane, DataKey, DataKeyRequest, Endpoint, Identity, Resumed, Route,
     SessionId, StartSession,
 };
+#[cfg(feature = "aws")]
+use ssm_session::{AwsControl, ControlErrorKind};
 
 #[cfg(feature = "db")]
 use crate::command::db::Gate;
+#[cfg(feature = "aws")]
+use crate::remembered;
 
 /// How long credentials are looked for that are not needed: without any, the SDK asks the metadata service of a machine that may
 /// not be in AWS at all.
@@ -40,7 +42,15 @@ impl ControlPlane for Control {
     async fn start(&self, request: &StartSession) -> Result<Endpoint, ControlError> {
         match self {
             #[cfg(feature = "aws")]
-            Self::Aws(aws) | Self::Handed(aws) => aws.start(request).await,
+            Self::Aws(aws) => match aws.start(request).await {
+                Ok(endpoint) => {
+                    remembered::started(endpoint.session_id.as_str(), &request.target, aws);
+                    Ok(endpoint)
+                }
+                Err(error) => Err(not_started(&request.target, error)),
+            },
+            #[cfg(feature = "aws")]
+            Self::Handed(aws) => aws.start(request).await,
             #[cfg(feature = "db")]
             Self::Bastion(gate) => gate.start(request).await,
             Self::Attached => Attached.start(request).await,
@@ -60,7 +70,17 @@ impl ControlPlane for Control {
     async fn terminate(&self, id: &SessionId) -> Result<(), ControlError> {
         match self {
             #[cfg(feature = "aws")]
-            Self::Aws(aws) | Self::Handed(aws) => aws.terminate(id).await,
+            Self::Aws(aws) => {
+                remembered::ending(id.as_str());
+                let ended = aws.terminate(id).await;
+                let gone = |error: &ControlError| error.kind() == ControlErrorKind::NoSuchSession;
+                if ended.as_ref().err().is_none_or(gone) {
+                    remembered::ended(id.as_str());
+                }
+                ended
+            }
+            #[cfg(feature = "aws")]
+            Self::Handed(aws) => aws.terminate(id).await,
             #[cfg(feature = "db")]
             Self::Bastion(gate) => gate.account().terminate(id).await,
             Self::Attached => Attached.terminate(id).await,
@@ -100,4 +120,16 @@ impl ControlPlane for Control {
             Self::Attached => Attached.route(),
         }
     }
+}
+
+/// A name that stood for a machine that cannot be reached is looked up again next time.
+#[cfg(feature = "aws")]
+fn not_started(target: &str, error: ControlError) -> ControlError {
+    #[cfg(feature = "lookup")]
+    if error.kind() == ControlErrorKind::TargetNotConnected && crate::cache::forget(target) {
+        let message = format!("{error}; what was known of its name is forgotten: another try looks it up");
+        return ControlError::new(error.kind(), message);
+    }
+    tracing::debug!(target, %error, "not started");
+    error
 }

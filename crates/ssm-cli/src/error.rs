@@ -49,7 +49,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Resolve(#[from] ResolveError),
     /// The command needs the AWS SDK and this program was built without it.
-    #[cfg_attr(feature = "aws", expect(dead_code, reason = "for builds without the AWS SDK"))]
+    #[cfg_attr(feature = "lookup", expect(dead_code, reason = "for builds without the AWS SDK"))]
     #[error(
         "this ssm was built without the AWS SDK, which {0} needs; build it with `cargo build --release -p ssm-cli`"
     )]
@@ -64,6 +64,10 @@ pub(crate) enum Error {
     #[cfg(feature = "aws")]
     #[error("cannot use AWS: {0}")]
     Account(ssm_session::ControlError),
+    /// An operation of the API failed.
+    #[cfg(feature = "aws")]
+    #[error(transparent)]
+    Api(ssm_session::ControlError),
     /// There is no session.
     #[error(transparent)]
     Session(#[from] SessionError),

@@ -4,6 +4,8 @@ mod args;
 #[cfg(feature = "aws")]
 mod ask;
 mod background;
+#[cfg(feature = "lookup")]
+mod cache;
 mod capture;
 #[cfg(feature = "db")]
 mod clipboard;
@@ -13,6 +15,7 @@ mod control;
 mod error;
 mod log;
 mod lookup;
+mod menu;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod network;
@@ -26,7 +29,11 @@ mod private_file;
 mod process;
 #[cfg(feature = "db")]
 mod profiles;
+#[cfg(feature = "aws")]
+mod progress;
 mod registry;
+#[cfg(feature = "aws")]
+mod remembered;
 #[cfg(feature = "aws")]
 mod sign_on;
 mod stdio;
@@ -127,6 +134,8 @@ fn run(args: Args) -> Result<ExitCode, Error> {
             Command::Logout(args) => command::login::forget(&args, &config()?).await,
             Command::Plugin(args) => plugin::command(args).await,
             Command::Doctor(args) => command::doctor::run(args, config_flag.as_deref()).await,
+            Command::List(args) => command::list::run(args, &config()?).await,
+            Command::Sessions(args) => command::sessions::run(args, &config()?).await,
             Command::Completions(args) => Ok(command::completions::run(&args, config_flag.as_deref())),
             Command::Man(args) => command::man::run(&args),
             Command::Loopback(args) => command::loopback::run(&args).await,
@@ -140,6 +149,8 @@ fn block_on(command: impl Future<Output = Result<ExitCode, Error>>) -> Result<Ex
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Error::local("cannot start"))?;
     let result = runtime.block_on(command);
+    #[cfg(feature = "aws")]
+    remembered::settle();
     // A name that is still being looked up must not keep the user waiting.
     runtime.shutdown_background();
     result

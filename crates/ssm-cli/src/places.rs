@@ -44,6 +44,37 @@ pub(crate) fn state_folder() -> io::Result<PathBuf> {
     Ok(folder.to_owned())
 }
 
+/// For sessions that were started and not ended: a folder in the [`state_folder`]. Made when it is not there.
+///
+/// # Errors
+///
+/// As [`runtime_folder`].
+#[cfg(feature = "aws")]
+pub(crate) fn sessions_folder() -> io::Result<PathBuf> {
+    let folder = state_folder()?.join("sessions");
+    private(&folder)?;
+    Ok(folder)
+}
+
+/// For what can be found out again: `$XDG_CACHE_HOME/ssm`, which is `~/.cache/ssm` unless set, or the system's own place. Made when it
+/// is not there.
+///
+/// # Errors
+///
+/// As [`runtime_folder`], and for a user without a home.
+#[cfg(feature = "lookup")]
+pub(crate) fn cache_folder() -> io::Result<PathBuf> {
+    let project = ProjectDirs::from("", "", "ssm");
+    let project =
+        project.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no home folder"))?;
+    let folder = project.cache_dir();
+    if let Some(parent) = folder.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+    }
+    private(folder)?;
+    Ok(folder.to_owned())
+}
+
 /// The configuration: `$XDG_CONFIG_HOME/ssm/config.toml`, which is `~/.config/ssm/config.toml` unless set, or the system's own
 /// place. `None` for a user without a home.
 pub(crate) fn config_file() -> Option<PathBuf> {

@@ -52,6 +52,48 @@ impl<const N: usize> Table<N> {
     }
 }
 
+/// Rows a [`Listing`] holds before it is written.
+#[cfg(feature = "aws")]
+const HELD: usize = 5_000;
+
+/// A table on stdout without end: after each [`HELD`] rows what there is is written, and the widths of the columns are those of the rows that
+/// follow.
+#[cfg(feature = "aws")]
+#[derive(Debug)]
+pub(crate) struct Listing<const N: usize> {
+    table: Table<N>,
+    held: usize,
+}
+
+#[cfg(feature = "aws")]
+impl<const N: usize> Listing<N> {
+    /// A table whose first line names the columns.
+    pub(crate) fn new(head: [&str; N]) -> Self {
+        Self { table: Table::new(head), held: 0 }
+    }
+
+    /// Adds a row.
+    pub(crate) fn row(&mut self, cells: [impl AsRef<str>; N]) {
+        self.table.row(cells);
+        self.held += 1;
+        if self.held == HELD {
+            self.write();
+        }
+    }
+
+    /// Writes the rest.
+    pub(crate) fn finish(mut self) {
+        self.write();
+    }
+
+    fn write(&mut self) {
+        let text = std::mem::replace(&mut self.table, Table::headless()).text();
+        self.held = 0;
+        // A reader that has seen enough is no failure.
+        let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,8 @@ use super::{ConnectionArgs, LimitArg, Parameter};
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ShellArgs {
     /// Instance id (i-..., mi-...), tag:KEY=VALUE, asg:GROUP, address, name, container (ecs:CLUSTER/SERVICE-OR-TASK[/CONTAINER]), or alias
-    #[arg(required_unless_present = "attach")]
+    ///
+    /// Without one, on a terminal, there is a list to choose from.
     pub(crate) target: Option<String>,
     /// Run this in the terminal in place of a shell, as AWS-StartInteractiveCommand
     #[arg(long = "command", value_name = "COMMAND", conflicts_with_all = ["attach", "document"])]

@@ -1,5 +1,6 @@
 //! `ssm completions`
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,36 +13,67 @@ use crate::args::{Args, CompletionsArgs};
 use crate::config::Config;
 use crate::output::complain;
 
-/// Commands with a target that may be an alias.
-const WITH_TARGET: [&str; 7] = ["shell", "exec", "forward", "proxy", "resolve", "config", "doctor"];
+/// Commands with a target: an alias, or a machine that was found or listed before.
+const WITH_TARGET: [&str; 6] = ["shell", "exec", "forward", "proxy", "resolve", "doctor"];
 
 /// Commands of OpenSSH with a target among their words.
 const WITH_TARGET_IN_WORDS: [&str; 2] = ["ssh", "sftp"];
+
+/// Commands with a target that is an alias, if it is to be of use.
+const WITH_ALIAS: [&str; 1] = ["config"];
 
 /// Commands with names of groups.
 const WITH_GROUPS: [&str; 3] = ["up", "status", "down"];
 
 /// Runs the command. A mistake in the configuration costs its names only: this is read by every new shell.
 pub(crate) fn run(args: &CompletionsArgs, flag: Option<&Path>) -> ExitCode {
-    let (aliases, groups) = match Config::load(flag) {
-        Ok(config) => (config.file.aliases.into_keys().collect(), config.file.groups.into_keys().collect()),
+    let names = match Config::load(flag) {
+        Ok(config) => Names {
+            machines: machines(&config),
+            aliases: config.file.aliases.into_keys().collect(),
+            groups: config.file.groups.into_keys().collect(),
+        },
         Err(error) => {
             complain(error);
-            (Vec::new(), Vec::new())
+            Names::default()
         }
     };
     // A reader that has seen enough is no failure.
-    let _ = io::stdout().write_all(&script(args.shell, &aliases, &groups));
+    let _ = io::stdout().write_all(&script(args.shell, &names));
     ExitCode::SUCCESS
 }
 
-/// The script, with these names in it: letters, digits and marks that mean nothing to a shell, as the configuration has it.
-fn script(shell: Shell, aliases: &[String], groups: &[String]) -> Vec<u8> {
+/// What a script has besides commands and flags.
+#[derive(Debug, Default)]
+struct Names {
+    aliases: Vec<String>,
+    machines: Vec<String>,
+    groups: Vec<String>,
+}
+
+/// Machines of the account that commands without flags use.
+#[cfg(feature = "lookup")]
+fn machines(config: &Config) -> Vec<String> {
+    let mut connection = crate::args::ConnectionArgs::default();
+    config.fill(None, crate::config::Flags { connection: &mut connection, channel: None, lanes: None });
+    crate::cache::names(&connection)
+}
+
+#[cfg(not(feature = "lookup"))]
+fn machines(_: &Config) -> Vec<String> {
+    Vec::new()
+}
+
+/// The script, with these names in it: letters, digits and marks that mean nothing to a shell, as the configuration and the cache have it.
+fn script(shell: Shell, names: &Names) -> Vec<u8> {
     let mut command = Args::command();
+    let targets: BTreeSet<String> = names.aliases.iter().chain(&names.machines).cloned().collect();
+    let targets: Vec<String> = targets.into_iter().collect();
     for (subcommands, argument, names) in [
-        (&WITH_TARGET[..], "target", aliases),
-        (&WITH_TARGET_IN_WORDS[..], "words", aliases),
-        (&WITH_GROUPS[..], "groups", groups),
+        (&WITH_TARGET[..], "target", &targets),
+        (&WITH_TARGET_IN_WORDS[..], "words", &targets),
+        (&WITH_ALIAS[..], "target", &names.aliases),
+        (&WITH_GROUPS[..], "groups", &names.groups),
     ] {
         for subcommand in subcommands {
             if !names.is_empty() {
@@ -67,7 +99,7 @@ mod tests {
     #[test]
     fn every_shell_has_a_script_with_every_command() {
         for shell in Shell::value_variants() {
-            let script = String::from_utf8(script(*shell, &[], &[])).unwrap();
+            let script = String::from_utf8(script(*shell, &Names::default())).unwrap();
             for command in Args::command().get_subcommands().filter(|command| !command.is_hide_set()) {
                 assert!(script.contains(command.get_name()), "{shell}: {}", command.get_name());
             }

@@ -18,6 +18,7 @@ use crate::background::{self, Launched};
 use crate::config::{Config, Flags, Value};
 use crate::error::Error;
 use crate::lookup;
+use crate::menu::{self, Offer};
 use crate::options::Source;
 use crate::process::Signals;
 use crate::registry::Entry;
@@ -34,6 +35,11 @@ const FAILURE: u8 = 255;
 
 /// Runs the command.
 pub(crate) async fn run(mut args: ForwardArgs, config: &Config) -> Result<ExitCode, Error> {
+    if args.target.is_none() && !args.connection.attach {
+        // The process that stays would ask again.
+        let offer = if args.stays() { Offer::Nothing } else { Offer::of_forward(leads(&args)) };
+        args.target = Some(menu::choose("ssm forward", offer, config, &args.connection).await?);
+    }
     fill(&mut args, config)?;
     let args = &args;
     // What cannot be a target is told before anything is started.
@@ -51,6 +57,7 @@ pub(crate) async fn run(mut args: ForwardArgs, config: &Config) -> Result<ExitCo
         return background::launch(limit, &mut signals).await;
     }
     let target = tokio::select! {
+        biased;
         target = lookup::session_target(args.target.as_deref(), &args.connection) => target?,
         _ = signals.next() => return Ok(ExitCode::SUCCESS),
     };
@@ -113,8 +120,6 @@ fn fill(args: &mut ForwardArgs, config: &Config) -> Result<(), Error> {
     let ForwardArgs { connection, channel, lanes, .. } = args;
     let flags = Flags { connection, channel: Some(channel), lanes: Some(lanes) };
     let alias = config.fill(args.target.as_deref(), flags);
-    let leads =
-        |args: &ForwardArgs| !args.specs.is_empty() || !args.proxies.is_empty() || args.stdio.is_some();
     if let Some(alias) = alias {
         if !leads(args) {
             args.specs = alias.forwards.iter().map(Value::parse).collect();
@@ -129,6 +134,11 @@ fn fill(args: &mut ForwardArgs, config: &Config) -> Result<(), Error> {
         "say what to forward: -L SPEC, -D PORT or -W HOST:PORT, or the name of an alias that has forwards"
             .into(),
     ))
+}
+
+/// Whether the command line says what to forward.
+fn leads(args: &ForwardArgs) -> bool {
+    !args.specs.is_empty() || !args.proxies.is_empty() || args.stdio.is_some()
 }
 
 /// Why the forwards are given up.

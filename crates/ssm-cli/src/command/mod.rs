@@ -13,6 +13,7 @@ pub(crate) mod ecs;
 pub(crate) mod forward;
 mod group;
 mod instance_connect;
+pub(crate) mod list;
 #[cfg(feature = "aws")]
 pub(crate) mod login;
 pub(crate) mod loopback;
@@ -20,6 +21,7 @@ pub(crate) mod man;
 pub(crate) mod plugin;
 pub(crate) mod proxy;
 pub(crate) mod resolve;
+pub(crate) mod sessions;
 pub(crate) mod shell;
 pub(crate) mod ssh;
 pub(crate) mod ssh_config;

@@ -1,12 +1,11 @@
 //! `ssm resolve`
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use serde_json::json;
-use ssm_resolve::{Aliases, Explanation, ResolveError, Target};
+use ssm_resolve::{Explanation, ResolveError, Target};
 
 use crate::args::ResolveArgs;
 use crate::config::{Config, Flags};
@@ -18,12 +17,17 @@ use crate::output::say;
 pub(crate) async fn run(mut args: ResolveArgs, config: &Config) -> Result<ExitCode, Error> {
     let flags = Flags { connection: &mut args.connection, channel: None, lanes: None };
     let alias = config.fill(Some(&args.target), flags);
-    let mut aliases = BTreeMap::new();
-    if let Some(alias) = alias {
-        aliases.insert(args.target.clone(), alias.target.text.parse()?);
-    }
+    let alias: Option<Target> = alias.map(|alias| alias.target.text.parse()).transpose()?;
     let target: Target = args.target.parse()?;
-    let explanation = lookup::explain(&target, Aliases::new(aliases), &args.connection).await?;
+    let explanation = lookup::explain(&target, alias, &args.connection).await?;
+    if let Err(ResolveError::Ambiguous { matches, more, .. }) = &explanation.result
+        && lookup::can_choose()
+        && !args.json
+    {
+        explanation.attempts.iter().for_each(say);
+        print(&lookup::choose(&target, matches, *more).await?.target);
+        return Ok(ExitCode::SUCCESS);
+    }
     if args.json {
         print(&to_json(&target, &explanation));
     } else if explanation.result.is_ok() {

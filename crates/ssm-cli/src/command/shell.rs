@@ -14,6 +14,7 @@ use crate::command::{self, Opened, tunnels};
 use crate::config::{Config, Flags};
 use crate::error::{Error, ending};
 use crate::lookup;
+use crate::menu::{self, Offer};
 use crate::options::{self, Source};
 use crate::output::{Bytes, Took, answer, complain, say};
 use crate::private_file;
@@ -25,6 +26,9 @@ const INIT_MAX: u64 = 1024 * 1024;
 
 /// Runs the command.
 pub(crate) async fn run(mut args: ShellArgs, config: &Config) -> Result<ExitCode, Error> {
+    if args.target.is_none() && !args.connection.attach {
+        args.target = Some(menu::choose("ssm shell", Offer::Machines, config, &args.connection).await?);
+    }
     fill(&mut args, config);
     let args = &args;
     let init = args.init.as_deref().map(read_init).transpose()?;

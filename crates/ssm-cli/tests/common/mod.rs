@@ -40,6 +40,7 @@ pub(crate) fn ssm(args: &[&str]) -> Command {
     // Tunnels and configuration of the user of this machine have nothing to do with tests.
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     command.env("XDG_RUNTIME_DIR", folder).env("XDG_STATE_HOME", folder).env("XDG_CONFIG_HOME", folder);
+    command.env("XDG_CACHE_HOME", folder.join("cache"));
     command
 }
 

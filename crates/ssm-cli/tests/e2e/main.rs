@@ -34,4 +34,6 @@ mod shell;
 mod ssh;
 mod ssm_session;
 mod support;
+#[cfg(feature = "lookup")]
+mod targets;
 mod tunnel;

@@ -1,6 +1,6 @@
 //! Which machines `--targets` means.
 
-use ssm_resolve::{Aliases, ResolveError, Target};
+use ssm_resolve::{ResolveError, Target};
 
 use crate::args::ConnectionArgs;
 use crate::error::Error;
@@ -11,7 +11,7 @@ pub(super) async fn all(texts: &[String], connection: &ConnectionArgs) -> Result
     let mut ids: Vec<String> = Vec::new();
     for text in texts.iter().map(|text| text.trim()).filter(|text| !text.is_empty()) {
         let target: Target = text.parse()?;
-        let found = match lookup::explain(&target, Aliases::default(), connection).await?.result {
+        let found = match lookup::explain(&target, None, connection).await?.result {
             Ok(resolved) => vec![resolved.target().to_string()],
             Err(ResolveError::Ambiguous { matches, more, .. }) => {
                 if more != ssm_resolve::More::No {

@@ -82,6 +82,7 @@ impl ProxyCommand<'_> {
             no_proxy,
             ca_bundle,
             first,
+            no_cache,
             reason,
             attach,
         } = self.connection;
@@ -99,7 +100,7 @@ impl ProxyCommand<'_> {
         words.option("--no-proxy", no_proxy.as_ref());
         words.option("--ca-bundle", ca_bundle.as_ref());
         words.option("--reason", reason.as_ref());
-        for (flag, given) in [("--first", first), ("--attach", attach)] {
+        for (flag, given) in [("--first", first), ("--no-cache", no_cache), ("--attach", attach)] {
             if *given {
                 words.word(flag);
             }

@@ -1,0 +1,266 @@
+//! The sessions that this program has started and not ended, so that those of a run that was killed can be found and ended.
+//!
+//! Each is a file in the state folder, for this user alone, with what it takes to end it and to know whether its process lives. Nothing
+//! in it opens a session.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::process::{Pid, test_kill_process};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use ssm_session::AwsControl;
+
+use crate::output::unix_time;
+use crate::places;
+
+/// Most files that are read.
+const FILES_MAX: usize = 1_000;
+
+/// Longest one.
+const LEN_MAX: u64 = 16 * 1024;
+
+/// Longer than any session lasts, in seconds: the preferences of an account allow 24 hours at most.
+const LONGEST: u64 = 2 * 24 * 3600;
+
+/// A session and the process that started it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Remembered {
+    pub(crate) session: String,
+    pub(crate) target: String,
+    /// Where and as whom it was started.
+    pub(crate) region: String,
+    #[serde(default)]
+    pub(crate) profile: Option<String>,
+    #[serde(default)]
+    pub(crate) endpoint_url: Option<String>,
+    /// Seconds since 1970.
+    pub(crate) since: u64,
+    process: Process,
+}
+
+/// A process among those of all times and machines that share a home folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Process {
+    pid: u32,
+    /// When it was started, in clock ticks since the machine was: numbers of processes are used again.
+    started: Option<u64>,
+    /// Name of the machine; empty where the system does not tell.
+    machine: String,
+    /// The start of the machine and the space of process numbers, where the system tells.
+    boot: Option<String>,
+    space: Option<String>,
+}
+
+/// How it is with the process of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It runs.
+    Running,
+    /// It has gone, and left the session.
+    Gone,
+    /// It is one of another machine or container; nothing can be said.
+    Elsewhere,
+}
+
+/// Where the sessions of this process are in their lives.
+static OWN: Mutex<BTreeMap<String, Phase>> = Mutex::new(BTreeMap::new());
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The service was asked to end it and has not answered, or not well.
+    Ending,
+}
+
+/// A session was started. What cannot be written down is no reason not to have it.
+pub(crate) fn started(session: &str, target: &str, account: &AwsControl) {
+    let entry = Remembered {
+        session: session.into(),
+        target: target.into(),
+        region: account.region().into(),
+        profile: account.profile().map(Into::into).or_else(|| std::env::var("AWS_PROFILE").ok()),
+        endpoint_url: account.endpoint_url().map(Into::into).or_else(endpoint_variable),
+        since: unix_time().as_secs(),
+        process: Process::this(),
+    };
+    match write(&entry) {
+        Ok(()) => drop(own().insert(session.into(), Phase::Open)),
+        Err(error) => tracing::debug!(%error, "the session is not written down"),
+    }
+}
+
+/// Where the environment puts the Systems Manager API: there the session is known.
+fn endpoint_variable() -> Option<String> {
+    let read = |name| std::env::var(name).ok().filter(|url| !url.is_empty());
+    read("AWS_ENDPOINT_URL_SSM").or_else(|| read("AWS_ENDPOINT_URL"))
+}
+
+/// The service is asked to end a session.
+pub(crate) fn ending(session: &str) {
+    if let Some(phase) = own().get_mut(session) {
+        *phase = Phase::Ending;
+    }
+}
+
+/// A session is over.
+pub(crate) fn ended(session: &str) {
+    own().remove(session);
+    forget(session);
+}
+
+/// This process ends. Of its sessions those stay that it could not end; the others are over, whoever ended them.
+pub(crate) fn settle() {
+    let own = std::mem::take(&mut *own());
+    own.iter().filter(|(_, phase)| **phase == Phase::Open).for_each(|(session, _)| forget(session));
+}
+
+/// Removes what is written down about a session.
+pub(crate) fn forget(session: &str) {
+    if let Ok(path) = path(session) {
+        // It may never have been written.
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// Everything that is written down, the oldest first. A file that cannot be read is left out.
+///
+/// # Errors
+///
+/// When there is no folder.
+pub(crate) fn all() -> io::Result<Vec<Remembered>> {
+    let files = fs::read_dir(places::sessions_folder()?)?.flatten();
+    let files = files.filter(|file| file.path().extension().is_some_and(|end| end == "json"));
+    let mut all: Vec<Remembered> = files.take(FILES_MAX).filter_map(|file| read(&file.path()).ok()).collect();
+    all.sort_by(|a, b| (a.since, &a.session).cmp(&(b.since, &b.session)));
+    Ok(all)
+}
+
+impl Remembered {
+    /// Whether it was started so long ago that it is over, whatever anybody knows of it.
+    pub(crate) fn is_old(&self) -> bool {
+        unix_time().as_secs().saturating_sub(self.since) > LONGEST
+    }
+
+    /// How it is with its process.
+    pub(crate) fn fate(&self) -> Fate {
+        self.process.fate(&Process::this(), |pid| {
+            let number = Pid::from_raw(pid.try_into().ok()?)?;
+            // One of another user, which has the number by now, is not to be signalled.
+            match test_kill_process(number) {
+                Ok(()) => Some(start_of(pid)),
+                Err(_) => None,
+            }
+        })
+    }
+}
+
+impl Process {
+    fn this() -> Self {
+        let text = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+        let pid = std::process::id();
+        Self {
+            pid,
+            started: start_of(pid),
+            machine: text("/proc/sys/kernel/hostname").unwrap_or_default(),
+            boot: text("/proc/sys/kernel/random/boot_id"),
+            space: fs::read_link("/proc/self/ns/pid").ok().map(|link| link.to_string_lossy().into_owned()),
+        }
+    }
+
+    /// `running` says of a number whether there is such a process, and when it was started if that can be seen.
+    fn fate(&self, here: &Self, running: impl Fn(u32) -> Option<Option<u64>>) -> Fate {
+        if self.machine != here.machine {
+            return Fate::Elsewhere;
+        }
+        if self.boot != here.boot {
+            return Fate::Gone;
+        }
+        if self.space != here.space {
+            return Fate::Elsewhere;
+        }
+        match (running(self.pid), self.started) {
+            (None, _) => Fate::Gone,
+            (Some(Some(now)), Some(then)) if now != then => Fate::Gone,
+            (Some(_), _) => Fate::Running,
+        }
+    }
+}
+
+/// When a process was started (proc(5), field 22 of `stat`).
+fn start_of(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may hold anything, parentheses and spaces too.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// Where a session is written down: ids have characters that file names may not have.
+fn path(session: &str) -> io::Result<PathBuf> {
+    let mut name = String::new();
+    for byte in &Sha256::digest(session.as_bytes())[..16] {
+        // Writing to memory does not fail.
+        let _ = write!(name, "{byte:02x}");
+    }
+    Ok(places::sessions_folder()?.join(name + ".json"))
+}
+
+fn write(entry: &Remembered) -> io::Result<()> {
+    let path = path(&entry.session)?;
+    let new = path.with_extension(format!("{}.new", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(serde_json::to_string(entry).map_err(io::Error::other)?.as_bytes())?;
+    fs::rename(&new, &path)
+}
+
+fn read(path: &PathBuf) -> io::Result<Remembered> {
+    let mut json = Vec::new();
+    File::open(path)?.take(LEN_MAX).read_to_end(&mut json)?;
+    serde_json::from_slice(&json).map_err(io::Error::other)
+}
+
+fn own() -> MutexGuard<'static, BTreeMap<String, Phase>> {
+    OWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: u32, started: Option<u64>, machine: &str, boot: &str, space: &str) -> Process {
+        Process { pid, started, machine: machine.into(), boot: Some(boot.into()), space: Some(space.into()) }
+    }
+
+    #[test]
+    fn a_process_is_gone_when_its_number_is_somebody_elses() {
+        let here = process(1, Some(5), "m", "b", "s");
+        let of = |process: Process, found: Option<Option<u64>>| process.fate(&here, |_| found);
+        assert_eq!(of(process(7, Some(9), "m", "b", "s"), Some(Some(9))), Fate::Running);
+        assert_eq!(of(process(7, Some(9), "m", "b", "s"), Some(Some(10))), Fate::Gone);
+        assert_eq!(of(process(7, Some(9), "m", "b", "s"), None), Fate::Gone);
+        assert_eq!(of(process(7, None, "m", "b", "s"), Some(None)), Fate::Running);
+        assert_eq!(of(process(7, Some(9), "m", "before", "s"), Some(Some(9))), Fate::Gone);
+        assert_eq!(of(process(7, Some(9), "m", "b", "container"), None), Fate::Elsewhere);
+        assert_eq!(of(process(7, Some(9), "other", "b", "s"), None), Fate::Elsewhere);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_process_runs() {
+        assert!(start_of(std::process::id()).is_some());
+        let entry = Remembered {
+            session: "s".into(),
+            target: "t".into(),
+            region: "r".into(),
+            profile: None,
+            endpoint_url: None,
+            since: 0,
+            process: Process::this(),
+        };
+        assert_eq!(entry.fate(), Fate::Running);
+    }
+}
