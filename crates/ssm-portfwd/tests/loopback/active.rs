@@ -28,8 +28,9 @@ async fn outlives(session: ssm_session::Config) {
     let kept = Forward::with(&loopback, server.port, kept, Config::default()).await;
     let mut stream = kept.connect().await;
     assert_eq!(exchange(&mut stream, b"before").await, b"before");
-    // Begun later, and gone when its time is up.
-    let plain = Forward::with(&loopback, server.port, session, Config::default()).await;
+    // Begun later, and gone when its time is up. An agent without a multiplexer connects as soon as it starts.
+    let other = Server::echo().await;
+    let plain = Forward::with(&loopback, other.port, session, Config::default()).await;
     assert!(matches!(plain.ended().await, CloseReason::AgentClosed { .. }));
     assert_eq!(exchange(&mut stream, b"after").await, b"after");
     assert_eq!(server.connections(), 1);
