@@ -144,9 +144,9 @@ fn of_several_instances_those_that_are_online_count() {
 
 #[test]
 fn a_fleet_is_listed_in_pages() {
-    let targets: Vec<String> = (0..1_000).map(|number| format!("i-{number:017}")).collect();
+    let targets: Vec<String> = (0..5_000).map(|number| format!("i-{number:017}")).collect();
     let here = Here::with(Config { targets: targets.clone(), ..Config::default() });
-    let ec2 = Ec2::start(&[(&targets[0], "first"), (&targets[999], "last \x1b[2J")]);
+    let ec2 = Ec2::start(&[(&targets[0], "first"), (&targets[4_999], "last \x1b[2J")]);
     let home = tempfile::tempdir().unwrap();
     let list = |args: &[&str]| {
         let mut command = here.ssm(&[&["list"], args].concat());
@@ -155,18 +155,20 @@ fn a_fleet_is_listed_in_pages() {
     let Outcome { stdout, stderr, status } = list(&["--json"]);
     assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
     // One call for the names of each page of 50.
-    assert_eq!(ec2.calls(), 20);
+    assert_eq!(ec2.calls(), 100);
     let nodes: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(nodes.iter().map(|node| node["id"].as_str().unwrap()).eq(targets.iter().map(String::as_str)));
     assert_eq!((nodes[0]["name"].as_str(), nodes[0]["state"].as_str()), (Some("first"), Some("running")));
     assert_eq!((&nodes[1]["name"], &nodes[1]["ping"]), (&Value::Null, &"Online".into()));
-    let table = list(&["--filter", "name=first,l*", "--online"]);
+    let table = list(&["--filter", "name=first,l*"]);
     let lines: Vec<&str> = table.stdout.lines().collect();
     // Every machine calls itself localhost.
-    assert_eq!(lines.len(), 1_001);
+    assert_eq!(lines.len(), 5_001);
     assert!(lines[0].starts_with("ID ") && lines[0].ends_with(" ADDRESS"), "{}", lines[0]);
     assert!(lines[1].contains("  first "), "{}", lines[1]);
-    assert!(lines[1_000].contains("  last \\u{1b}[2J "), "{}", lines[1_000]);
+    assert!(lines[5_000].contains("  last \\u{1b}[2J "), "{}", lines[5_000]);
+    let one = format!("InstanceIds={}", targets[7]);
+    assert_eq!(list(&["--online", "--filter", &one]).stdout.lines().count(), 2);
     assert!(list(&["--filter", "PingStatus=ConnectionLost"]).stderr.contains("no machines"));
     let wrong = list(&["--filter", "Colour=blue"]);
     assert_eq!(wrong.status.code(), Some(255));

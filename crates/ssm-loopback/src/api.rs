@@ -267,21 +267,31 @@ fn describe_instance_information(
         .into_iter()
         .map(|filter| InstanceFilter { key: filter.key, values: filter.value_set });
     let filters: Vec<InstanceFilter> = input.filters.into_iter().chain(legacy).collect();
-    let mut matching = Vec::new();
+    let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+    let (mut found, mut answers) = (0, Vec::new());
     for target in &service.config.targets {
+        // Without filters all that come before the page are passed over as they are: fleets have many pages.
+        if filters.is_empty() && found < skip {
+            found += 1;
+            continue;
+        }
         let instance = instance(target, service);
         let mut passes = true;
         for filter in &filters {
             passes &= filter.matches(&instance)?;
         }
         if passes {
-            matching.push(instance);
+            found += 1;
+            if found > skip {
+                answers.push(instance);
+            }
+            if answers.len() > page {
+                break;
+            }
         }
     }
-    let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(matching.len());
-    let rest = matching.split_off(skip);
-    let mut answer = json!({ "InstanceInformationList": rest.iter().take(page).collect::<Vec<_>>() });
-    if rest.len() > page {
+    let mut answer = json!({ "InstanceInformationList": answers.iter().take(page).collect::<Vec<_>>() });
+    if answers.len() > page {
         answer["NextToken"] = json!((skip + page).to_string());
     }
     Ok(answer)

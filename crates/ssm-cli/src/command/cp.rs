@@ -70,10 +70,11 @@ pub(crate) async fn run(mut args: CpArgs, config: &Config) -> Result<ExitCode, E
         io::stdout().write_all(command.script().as_bytes()).map_err(Error::local("cannot write"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
+    // Until a session is started Ctrl-C ends the program, also while it asks somebody.
     let target = if target.is_empty() { None } else { Some(target.as_str()) };
     let target = lookup::session_target(target, &args.connection).await?;
     let mut source = Source::load(&args.connection, "ssm cp").await?;
+    let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
     let request = command.request(&target).reason(args.connection.reason.clone());
     let config = options::command_config();
     let session = match command::open_only(&mut source, &request, config, &mut signals).await? {

@@ -40,12 +40,13 @@ pub(crate) async fn run(mut args: ExecArgs, config: &Config) -> Result<ExitCode,
         io::stdout().write_all(command.script().as_bytes()).map_err(Error::local("cannot write"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
     if !args.targets.is_empty() {
-        return many::run(&args, &line, &mut signals).await;
+        return many::run(&args, &line).await;
     }
+    // Until a session is started Ctrl-C ends the program, also while it asks somebody.
     let target = lookup::session_target(args.target.as_deref(), &args.connection).await?;
     let mut source = Source::load(&args.connection, "ssm exec").await?;
+    let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
     let request = with_document(command.request(&target), &args);
     let io = CommandIo::stdio().map_err(Error::local("cannot set up the standard streams"))?;
     let io = if args.no_stdin { io.no_input() } else { io };

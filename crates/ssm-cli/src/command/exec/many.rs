@@ -22,16 +22,18 @@ use crate::process::{Signal, Signals};
 const SESSIONS_MAX: usize = 50;
 
 /// Runs the command on each machine; the exit code is the largest.
-pub(super) async fn run(args: &ExecArgs, line: &[u8], signals: &mut Signals) -> Result<ExitCode, Error> {
+pub(super) async fn run(args: &ExecArgs, line: &[u8]) -> Result<ExitCode, Error> {
+    let watch = || Signals::take().map_err(Error::local("cannot watch for signals"));
     let targets = targets::all(&args.targets, &args.connection).await?;
     let form = if args.json { Form::Json } else { Form::Prefixed };
     let via = args.via.unwrap_or(if targets.len() > SESSIONS_MAX { Via::RunCommand } else { Via::Session });
     if via == Via::RunCommand {
-        return by_run_command(args, line, &targets, form, signals).await;
+        return by_run_command(args, line, &targets, form, &mut watch()?).await;
     }
     let Source::Api(control) = Source::load(&args.connection, "ssm exec").await? else {
         return Err(Error::Usage("--attach has one session".into()));
     };
+    let mut signals = watch()?;
     let (places, limiter) = (Arc::new(Semaphore::new(args.parallel.into())), StartLimiter::default());
     let mut running = JoinSet::new();
     let mut senders = Vec::new();
