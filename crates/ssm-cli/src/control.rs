@@ -52,7 +52,11 @@ impl ControlPlane for Control {
             #[cfg(feature = "aws")]
             Self::Handed(aws) => aws.start(request).await,
             #[cfg(feature = "db")]
-            Self::Bastion(gate) => gate.start(request).await,
+            Self::Bastion(gate) => {
+                let endpoint = gate.start(request).await?;
+                remembered::started(endpoint.session_id.as_str(), &gate.bastion(), gate.account());
+                Ok(endpoint)
+            }
             Self::Attached => Attached.start(request).await,
         }
     }
@@ -70,19 +74,11 @@ impl ControlPlane for Control {
     async fn terminate(&self, id: &SessionId) -> Result<(), ControlError> {
         match self {
             #[cfg(feature = "aws")]
-            Self::Aws(aws) => {
-                remembered::ending(id.as_str());
-                let ended = aws.terminate(id).await;
-                let gone = |error: &ControlError| error.kind() == ControlErrorKind::NoSuchSession;
-                if ended.as_ref().err().is_none_or(gone) {
-                    remembered::ended(id.as_str());
-                }
-                ended
-            }
+            Self::Aws(aws) => end(aws, id).await,
             #[cfg(feature = "aws")]
             Self::Handed(aws) => aws.terminate(id).await,
             #[cfg(feature = "db")]
-            Self::Bastion(gate) => gate.account().terminate(id).await,
+            Self::Bastion(gate) => end(gate.account(), id).await,
             Self::Attached => Attached.terminate(id).await,
         }
     }
@@ -132,4 +128,16 @@ fn not_started(target: &str, error: ControlError) -> ControlError {
     }
     tracing::debug!(target, %error, "not started");
     error
+}
+
+/// Ends a session of this process, which is remembered until the service has answered.
+#[cfg(feature = "aws")]
+async fn end(aws: &AwsControl, id: &SessionId) -> Result<(), ControlError> {
+    remembered::ending(id.as_str());
+    let ended = aws.terminate(id).await;
+    let gone = |error: &ControlError| error.kind() == ControlErrorKind::NoSuchSession;
+    if ended.as_ref().err().is_none_or(gone) {
+        remembered::ended(id.as_str());
+    }
+    ended
 }

@@ -238,7 +238,12 @@ fn a_database_stays_in_the_background_and_belongs_to_a_group() {
         tunnel
     };
     assert_eq!(query()["target"], world.bastion.as_str());
+    // Its session is remembered for `ssm sessions orphans` for as long as it is open.
+    let folder = world.loopback.home().join(".local/state/ssm/sessions");
+    let remembered = || fs::read_dir(&folder).unwrap().count();
+    assert_eq!(remembered(), 1);
     run(&mut world.ssm(&["tunnels", "stop", "--all"]));
+    assert_eq!(remembered(), 0);
 
     run(&mut world.ssm(&["--config", &config, "up", "dev"]));
     assert_eq!(query()["name"], "dev/orders");

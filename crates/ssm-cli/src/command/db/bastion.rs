@@ -387,7 +387,8 @@ impl Gate {
         }
     }
 
-    fn bastion(&self) -> String {
+    /// The bastion of the sessions that are started from here on.
+    pub(crate) fn bastion(&self) -> String {
         self.bastion.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
