@@ -22,6 +22,7 @@ mod network;
 mod options;
 mod output;
 #[cfg(feature = "aws")]
+#[cfg_attr(not(feature = "lookup"), expect(dead_code, reason = "what is chosen from was looked up"))]
 mod picker;
 mod places;
 mod port_owner;
