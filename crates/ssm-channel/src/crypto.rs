@@ -227,7 +227,7 @@ mod tests {
 
     /// The vector of the protocol notes: key 00..1f, nonce 00..0b.
     #[test]
-    fn a_known_message_comes_out_as_known() {
+    fn item_65_a_known_message_comes_out_as_known() {
         let nonce: Vec<u8> = (0..12).collect();
         let mut agent = Cipher::new(Role::Agent, &key(), nonce.try_into().unwrap()).unwrap();
         let expected = [
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn each_role_reads_the_other_and_not_itself() {
+    fn item_65_each_role_reads_the_other_and_not_itself() {
         let mut client = Cipher::new(Role::Client, &key(), [1; 12]).unwrap();
         let mut agent = Cipher::new(Role::Agent, &key(), [1; 12]).unwrap();
         let (up, down) = (sealed(&mut client, b"typed"), sealed(&mut agent, b"printed"));

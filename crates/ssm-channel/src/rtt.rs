@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variation_is_updated_with_the_old_mean() {
+    fn item_43_variation_is_updated_with_the_old_mean() {
         let mut rtt = Rtt::new();
         rtt.sample(Duration::from_millis(500));
         assert_eq!(rtt.variation, Duration::from_millis(100));
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn timeouts_stay_between_200_ms_and_1_s() {
+    fn item_43_timeouts_stay_between_200_ms_and_1_s() {
         let mut rtt = Rtt::new();
         for _ in 0..100 {
             rtt.sample(Duration::from_micros(50));

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mux_gate_is_strict() {
+    fn item_82_99_the_mux_gate_is_strict() {
         let mode = |agent| client_port_mode(&forwarding(), agent, "1.2.764.0");
         assert_eq!(mode("3.0.196.0"), PortMode::Basic);
         assert_eq!(mode("3.0.196.1"), PortMode::Mux { keep_alive: true });
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_agent_versions_pass_the_gates_they_should() {
+    fn item_62_odd_agent_versions_pass_the_gates_they_should() {
         for agent in ["3.3.987", "3.3.987.0.1", "3.1.1732.0-rc1", "3.2"] {
             let mode = client_port_mode(&forwarding(), agent, "1.2.764.0");
             assert_eq!(mode, PortMode::Mux { keep_alive: false }, "{agent}");
@@ -159,14 +159,14 @@ mod tests {
     }
 
     #[test]
-    fn both_sides_use_basic_mode_for_a_low_client_version() {
+    fn item_82_both_sides_use_basic_mode_for_a_low_client_version() {
         assert_eq!(client_port_mode(&forwarding(), "3.3.987.0", "1.0.0.0"), PortMode::Basic);
         assert_eq!(agent_port_mode(&forwarding(), "1.0.0.0"), PortMode::Basic);
     }
 
     /// Seen with agent 3.3.
     #[test]
-    fn the_agent_compares_as_awss_does() {
+    fn item_82_99_the_agent_compares_as_awss_does() {
         for basic in ["1.1.69", "1.1.69.99", ""] {
             assert_eq!(agent_port_mode(&forwarding(), basic), PortMode::Basic, "{basic}");
         }
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_type_property_it_is_a_stream() {
+    fn item_81_without_the_type_property_it_is_a_stream() {
         assert_eq!(client_port_mode(&PortProperties::default(), "3.3.987.0", "1.2.764.0"), PortMode::Stream);
         assert_eq!(agent_port_mode(&PortProperties::default(), "1.2.764.0"), PortMode::Stream);
     }

@@ -39,7 +39,7 @@ const SSH: &str = include_str!("vectors/ssh.frames");
 const MUX: SessionKind = SessionKind::Port(PortMode::Mux { keep_alive: false });
 
 #[test]
-fn our_client_takes_the_place_of_the_plugin_in_a_shell() {
+fn item_35_37_our_client_takes_the_place_of_the_plugin_in_a_shell() {
     as_client(SHELL, SessionKind::Shell).assert_ended_by_service();
 }
 
@@ -60,7 +60,7 @@ fn our_client_takes_the_place_of_the_plugin_in_a_noninteractive_command() {
 }
 
 #[test]
-fn our_client_takes_the_place_of_the_plugin_in_a_multiplexed_port_session() {
+fn item_54_82_our_client_takes_the_place_of_the_plugin_in_a_multiplexed_port_session() {
     as_client(PORT_MUX, MUX).assert_ended_by_flag();
 }
 
@@ -70,17 +70,17 @@ fn our_client_takes_the_place_of_the_plugin_when_the_port_is_closed() {
 }
 
 #[test]
-fn our_client_takes_the_place_of_the_plugin_in_a_basic_port_session() {
+fn item_82_our_client_takes_the_place_of_the_plugin_in_a_basic_port_session() {
     as_client(PORT_BASIC, SessionKind::Port(PortMode::Basic)).assert_ended_by_flag();
 }
 
 #[test]
-fn our_client_takes_the_place_of_the_plugin_under_ssh() {
+fn item_81_our_client_takes_the_place_of_the_plugin_under_ssh() {
     as_client(SSH, SessionKind::Port(PortMode::Stream));
 }
 
 #[test]
-fn our_agent_takes_the_place_of_the_agent_in_a_shell() {
+fn item_107_our_agent_takes_the_place_of_the_agent_in_a_shell() {
     as_agent(SHELL, SessionKind::Shell);
     as_agent(SHELL_TERMINATE, SessionKind::Shell);
 }
@@ -107,7 +107,7 @@ fn our_agent_takes_the_place_of_an_old_agent_but_for_the_mode() {
 /// The plugin leaves the agent's challenge out, so our client does in its place. Nonces are random: what is encrypted is compared
 /// when it is decrypted.
 #[test]
-fn our_client_takes_the_place_of_the_plugin_in_an_encrypted_shell() {
+fn item_65_66_67_our_client_takes_the_place_of_the_plugin_in_an_encrypted_shell() {
     let config = Config { challenge: Challenge::Ignored, ..plugin() };
     let mut replay = Replay::new(Role::Client, SHELL_KMS, config);
     let mut theirs = Sent::default();

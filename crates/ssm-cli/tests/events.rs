@@ -77,7 +77,7 @@ fn the_words_of_a_goodbye_are_passed_on() {
 }
 
 #[test]
-fn credentials_are_renewed_before_a_session_is_resumed() {
+fn item_6_credentials_are_renewed_before_a_session_is_resumed() {
     let here = Here::start();
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name);

@@ -39,7 +39,7 @@ fn the_name_makes_the_plugin() {
 }
 
 #[test]
-fn the_version_is_one_that_the_aws_cli_likes() {
+fn item_9_the_version_is_one_that_the_aws_cli_likes() {
     let outcome = Program::start(&mut ssm(&["plugin", "--version"])).wait();
     assert!(is_recent(&outcome.stdout), "{outcome:?}");
 }
@@ -94,7 +94,7 @@ fn a_shell_runs_between_the_banners() {
 }
 
 #[test]
-fn a_port_is_opened_and_ctrl_c_closes_it() {
+fn item_89_91_a_port_is_opened_and_ctrl_c_closes_it() {
     let loopback = Handed::start();
     let echo = echo_server();
     let session = loopback.session(|target| StartSession::port(target, echo));
@@ -174,7 +174,7 @@ fn the_end_of_stdin_is_told_to_nobody() {
 /// The agent sees nothing of the loss, so that what is typed after it shows that the session was resumed.
 #[cfg(feature = "aws")]
 #[test]
-fn a_lost_connection_is_resumed_through_what_the_cli_has_said() {
+fn item_7_a_lost_connection_is_resumed_through_what_the_cli_has_said() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let loopback = runtime.block_on(Loopback::start(Config::default())).unwrap();
     let folder = TempDir::new().unwrap();
@@ -222,7 +222,7 @@ fn a_lost_connection_is_resumed_through_what_the_cli_has_said() {
 /// A `credential_process` is a child that the SDK starts.
 #[cfg(feature = "aws")]
 #[test]
-fn no_child_inherits_the_session() {
+fn item_8_no_child_inherits_the_session() {
     let loopback = Handed::start();
     let folder = TempDir::new().unwrap();
     let (seen, script) = (folder.path().join("seen"), folder.path().join("script"));

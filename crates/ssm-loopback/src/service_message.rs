@@ -54,7 +54,7 @@ mod tests {
     use ssm_proto::{Message, Strictness};
 
     #[test]
-    fn channel_closed_has_the_old_header_and_a_right_digest() {
+    fn item_104_channel_closed_has_the_old_header_and_a_right_digest() {
         let wire = channel_closed("s", "i-1", "idle", Layout::Service);
         assert_eq!(wire[..4], 112_u32.to_be_bytes());
         assert_eq!(wire[18..36], [0; 18]);
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn the_new_header_is_available() {
+    fn item_104_the_new_header_is_available() {
         let wire = publication(MessageType::StartPublication, Layout::Standard);
         assert_eq!(Header::decode(&wire).unwrap().layout, Layout::Standard);
         assert_eq!(&wire[120..], b"start_publication");

@@ -553,7 +553,7 @@ mod tests {
     /// The canonical request of the AWS test suite's `get-vanilla-query-order-key-case`, which is published with its
     /// signature.
     #[test]
-    fn the_aws_test_suite_signature_is_reproduced() {
+    fn item_15_the_aws_test_suite_signature_is_reproduced() {
         let keys = KeyPair {
             access_key: "AKIDEXAMPLE".to_owned(),
             secret_key: Secret::new("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".to_owned()),

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn halves_are_swapped_on_the_wire() {
+    fn item_25_halves_are_swapped_on_the_wire() {
         let id = MessageId::parse("00112233-4455-6677-8899-aabbccddeeff").unwrap();
         assert_eq!(
             id.to_wire(),

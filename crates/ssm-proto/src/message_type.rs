@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_survives_both_paddings() {
+    fn item_27_every_name_survives_both_paddings() {
         for (known, _) in NAMES {
             for pad in [b' ', 0] {
                 let mut out = [0xff; FIELD_LEN];
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_right_justified_name_is_understood() {
+    fn item_27_a_right_justified_name_is_understood() {
         let mut left_padded = [0; FIELD_LEN];
         left_padded[FIELD_LEN - 11..].copy_from_slice(b"acknowledge");
         assert_eq!(MessageType::decode(&left_padded), MessageType::Acknowledge);

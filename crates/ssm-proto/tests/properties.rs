@@ -73,7 +73,7 @@ proptest! {
 
     /// Where nothing is checked the rest is another message: unchecked, and in publication messages.
     #[test]
-    fn a_truncated_message_is_an_error_or_another_message(
+    fn item_28_a_truncated_message_is_an_error_or_another_message(
         header in header(),
         payload in payload(1..60),
         mode in strictness(),
@@ -90,7 +90,7 @@ proptest! {
 
     /// The one field with bits to spare is the type: its padding may be spaces, NULs, or NULs behind spaces.
     #[test]
-    fn a_flipped_bit_is_an_error_or_another_message(
+    fn item_29_a_flipped_bit_is_an_error_or_another_message(
         header in header(),
         payload in payload(0..60),
         mode in strictness(),
@@ -111,12 +111,12 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_do_not_panic(bytes in payload(0..400), mode in strictness()) {
+    fn item_28_arbitrary_bytes_do_not_panic(bytes in payload(0..400), mode in strictness()) {
         decode_everything(&bytes, mode);
     }
 
     #[test]
-    fn arbitrary_fields_behind_a_valid_length_do_not_panic(
+    fn item_28_arbitrary_fields_behind_a_valid_length_do_not_panic(
         service in any::<bool>(),
         rest in payload(100..400),
         mode in strictness(),

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_string_is_made_of_its_parts() {
+    fn item_10_a_target_string_is_made_of_its_parts() {
         let target = EcsTarget::new("my_own", "8f01b4f0aa", "8f01b4f0aa-3107182542").unwrap();
         assert_eq!(target.as_str(), "ecs:my_own_8f01b4f0aa_8f01b4f0aa-3107182542");
         for (cluster, task, runtime_id) in [("", "t", "r"), ("c", "", "r"), ("c", "t", ""), ("c", "t", "r/1")]

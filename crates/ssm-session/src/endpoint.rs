@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_spelling_of_the_keys_is_read() {
+    fn item_2_every_spelling_of_the_keys_is_read() {
         for json in [
             r#"{"SessionId":"s-1","StreamUrl":"wss://h/","TokenValue":"t"}"#,
             r#"{"sessionId":"s-1","streamUrl":"wss://h/","tokenValue":"t"}"#,

@@ -100,7 +100,7 @@ mod tests {
 
     /// The signature was computed by the steps of the SigV4 documentation, with Python's `hmac`.
     #[test]
-    fn the_signature_covers_host_date_token_and_query() {
+    fn item_15_the_signature_covers_host_date_token_and_query() {
         let credentials = Credentials::new(
             "AKIDEXAMPLE",
             "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_with_a_signature_is_recognised() {
+    fn item_15_a_url_with_a_signature_is_recognised() {
         let presigned = "wss://h/v1/data-channel/s?role=x&X-Amz-Signature=00".parse().unwrap();
         let plain = "wss://h/v1/data-channel/s?role=x&cell-number=X-Amz-Signature".parse().unwrap();
         assert!(is_presigned(&presigned));

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_count_at_the_start_of_a_line_only() {
+    fn item_78_escapes_count_at_the_start_of_a_line_only() {
         assert_eq!(typed("~."), (String::new(), vec![Escape::Leave]));
         assert_eq!(typed("a\r~."), ("a\r".into(), vec![Escape::Leave]));
         assert_eq!(typed("a\n~?"), ("a\n".into(), vec![Escape::Help]));

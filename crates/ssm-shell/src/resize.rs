@@ -80,7 +80,7 @@ mod tests {
     const LARGE: TerminalSize = TerminalSize { cols: 200, rows: 60 };
 
     #[test]
-    fn the_first_size_goes_out_at_once_and_only_once() {
+    fn item_71_the_first_size_goes_out_at_once_and_only_once() {
         let start = Instant::now();
         let mut resize = Resize::new(SMALL);
         assert_eq!(resize.take(start), Some(SMALL));

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_those_of_a_terminal() {
+    fn item_73_keys_are_those_of_a_terminal() {
         let byte = |signal| match received(signal) {
             Received::Key { byte, .. } => Some(byte),
             _ => None,

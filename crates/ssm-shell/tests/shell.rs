@@ -130,7 +130,7 @@ async fn a_shell_runs_what_is_typed_and_ends_with_exit() {
 }
 
 #[tokio::test]
-async fn the_size_is_known_at_once_and_follows() {
+async fn item_71_the_size_is_known_at_once_and_follows() {
     let loopback = Loopback::start(sh()).await.unwrap();
     let mut shell = Running::start(&loopback, StartSession::shell(loopback.target())).await;
     shell.type_in("stty size\r").await;
@@ -217,7 +217,7 @@ async fn an_empty_input_is_an_end_too() {
 }
 
 #[tokio::test]
-async fn everything_received_is_written_before_the_end() {
+async fn item_77_everything_received_is_written_before_the_end() {
     let loopback = Loopback::start(sh()).await.unwrap();
     let request = StartSession::interactive_command(loopback.target(), "seq 1 200000");
     let running = Running::start(&loopback, request).await;
@@ -255,7 +255,7 @@ async fn a_slow_reader_stops_the_remote_side_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_command_has_two_outputs_and_a_code() {
+async fn item_74_a_command_has_two_outputs_and_a_code() {
     let loopback = Loopback::start(separate()).await.unwrap();
     let command = "sh -c 'echo out; echo err >&2; exit 3'";
     let request = StartSession::document(loopback.target(), "Separate").parameter("command", command);
@@ -268,7 +268,7 @@ async fn a_command_has_two_outputs_and_a_code() {
 }
 
 #[tokio::test]
-async fn a_lost_connection_is_noticed_and_loses_nothing() {
+async fn item_18_a_lost_connection_is_noticed_and_loses_nothing() {
     let loopback = Loopback::start(sh()).await.unwrap();
     let mut running = Running::start(&loopback, StartSession::shell(loopback.target())).await;
     running.type_in("echo be''gin\r").await;
@@ -459,7 +459,7 @@ async fn a_session_outlives_its_recording() {
 }
 
 #[tokio::test]
-async fn a_reader_that_goes_away_ends_the_session() {
+async fn item_76_a_reader_that_goes_away_ends_the_session() {
     let loopback = Loopback::start(sh()).await.unwrap();
     let request = StartSession::interactive_command(loopback.target(), "yes");
     let Running { output, run, ends, .. } = Running::start(&loopback, request).await;
@@ -471,7 +471,7 @@ async fn a_reader_that_goes_away_ends_the_session() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_ended_elsewhere_says_so() {
+async fn item_75_a_session_that_is_ended_elsewhere_says_so() {
     let config = Config { max_duration: Some(Duration::from_millis(500)), ..sh() };
     let loopback = Loopback::start(config).await.unwrap();
     let running = Running::start(&loopback, StartSession::shell(loopback.target())).await;

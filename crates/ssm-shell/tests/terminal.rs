@@ -30,7 +30,7 @@ const TASK: &str = "SSM_SHELL_TEST_TASK";
 const ARGUMENTS: [&str; 4] = ["child", "--exact", "--ignored", "--nocapture"];
 
 #[tokio::test]
-async fn the_terminal_is_raw_during_a_session_and_restored_behind_it() {
+async fn item_72_the_terminal_is_raw_during_a_session_and_restored_behind_it() {
     let mut terminal = Terminal::start("shell");
     terminal.until_running().await;
     assert!(terminal.is_raw());
@@ -51,7 +51,7 @@ async fn the_size_is_right_at_once_and_after_a_change() {
 }
 
 #[tokio::test]
-async fn keys_and_signals_act_on_the_remote_side() {
+async fn item_73_keys_and_signals_act_on_the_remote_side() {
     let mut terminal = Terminal::start("shell");
     terminal.type_in("PS1='pr''ompt> '\r").await;
     terminal.until("prompt> ").await;
@@ -68,7 +68,7 @@ async fn keys_and_signals_act_on_the_remote_side() {
 
 /// The AWS CLI starts its plugin like that.
 #[tokio::test]
-async fn signals_count_that_were_ignored_at_the_start() {
+async fn item_73_signals_count_that_were_ignored_at_the_start() {
     let ignoring = "trap '' INT QUIT TSTP; exec \"$0\" \"$@\"";
     let mut command = Command::new("/bin/sh");
     command.arg("-c").arg(ignoring).arg(std::env::current_exe().unwrap()).args(ARGUMENTS).env(TASK, "shell");
@@ -88,7 +88,7 @@ async fn signals_count_that_were_ignored_at_the_start() {
 }
 
 #[tokio::test]
-async fn the_terminal_is_restored_after_a_signal() {
+async fn item_72_76_the_terminal_is_restored_after_a_signal() {
     for signal in [Signal::TERM, Signal::HUP] {
         let mut terminal = Terminal::start("shell");
         terminal.until_running().await;
@@ -101,7 +101,7 @@ async fn the_terminal_is_restored_after_a_signal() {
 }
 
 #[tokio::test]
-async fn the_terminal_is_restored_after_an_error() {
+async fn item_72_the_terminal_is_restored_after_an_error() {
     let terminal = Terminal::start("full");
     let (status, text) = terminal.end().await;
     assert!(status.success(), "{status} {text}");
@@ -110,7 +110,7 @@ async fn the_terminal_is_restored_after_an_error() {
 }
 
 #[tokio::test]
-async fn the_terminal_is_restored_before_a_panic_that_aborts() {
+async fn item_72_the_terminal_is_restored_before_a_panic_that_aborts() {
     let mut terminal = Terminal::start("panic");
     terminal.until_running().await;
     kill_process(terminal.pid(), Signal::USR1).unwrap();

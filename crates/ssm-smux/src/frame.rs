@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_have_the_documented_bytes() {
+    fn item_94_headers_have_the_documented_bytes() {
         let id = StreamId(3);
         assert_eq!(Frame::Syn(id).encode(), [1, 0, 0, 0, 3, 0, 0, 0]);
         assert_eq!(Frame::Fin(id).encode(), [1, 1, 0, 0, 3, 0, 0, 0]);
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_update_of_eight_bytes_is_skipped() {
+    fn item_96_a_window_update_of_eight_bytes_is_skipped() {
         let mut input = vec![1, 4, 8, 0, 3, 0, 0, 0];
         input.extend([0xff; 8]);
         input.extend(Frame::Nop.encode());
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_update_of_another_length_is_an_error() {
+    fn item_96_a_window_update_of_another_length_is_an_error() {
         let input = [1, 4, 0, 0, 3, 0, 0, 0];
         assert_eq!(pieces(&input), Err(FrameError::Length { command: 4, length: 0 }));
     }
@@ -225,17 +225,17 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_version_is_an_error() {
+    fn item_97_a_wrong_version_is_an_error() {
         assert_eq!(pieces(&[2, 0, 0, 0, 3, 0, 0, 0]), Err(FrameError::Version(2)));
     }
 
     #[test]
-    fn an_unknown_command_is_an_error() {
+    fn item_97_an_unknown_command_is_an_error() {
         assert_eq!(pieces(&[1, 5, 0, 0, 3, 0, 0, 0]), Err(FrameError::Command(5)));
     }
 
     #[test]
-    fn control_frames_with_a_length_are_errors() {
+    fn item_98_control_frames_with_a_length_are_errors() {
         for command in [SYN, FIN, NOP] {
             let error = FrameError::Length { command, length: 256 };
             assert_eq!(pieces(&[1, command, 0, 1, 3, 0, 0, 0]), Err(error));

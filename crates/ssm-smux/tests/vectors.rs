@@ -48,7 +48,7 @@ fn refused_connections_give_the_expected_events() {
 }
 
 #[test]
-fn every_cut_of_a_recording_gives_the_same_events() {
+fn item_95_every_cut_of_a_recording_gives_the_same_events() {
     for recording in [PORT_MUX, PORT_MUX_REFUSED] {
         let (client, agent) = both_directions(recording);
         for (side, stream) in [(Side::Server, &client), (Side::Client, &agent)] {
@@ -64,7 +64,7 @@ fn every_cut_of_a_recording_gives_the_same_events() {
 }
 
 #[test]
-fn the_same_operations_give_the_same_bytes() {
+fn item_94_the_same_operations_give_the_same_bytes() {
     for recording in [PORT_MUX, PORT_MUX_REFUSED] {
         let config = Config { syn_delay: Duration::ZERO, ..Config::default() };
         let mut client = Mux::new(Side::Client, config.clone(), start());

@@ -13,7 +13,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[test]
-fn the_service_says_why_a_session_ended() {
+fn item_75_the_service_says_why_a_session_ended() {
     let mut pair = Pair::shell().started();
     pair.output(Role::Agent, b"last words");
     pair.settle();
@@ -25,7 +25,7 @@ fn the_service_says_why_a_session_ended() {
 }
 
 #[test]
-fn the_exit_code_of_a_command_comes_with_the_end() {
+fn item_74_the_exit_code_of_a_command_comes_with_the_end() {
     let mut client = Solo::running(Config::client());
     client.stream(1, PayloadType::ExitCode, &ExitCode(3).encode()).unwrap();
     client
@@ -44,7 +44,7 @@ fn the_exit_code_of_a_command_comes_with_the_end() {
 }
 
 #[test]
-fn a_port_session_ends_by_one_flag_that_is_acknowledged() {
+fn item_89_a_port_session_ends_by_one_flag_that_is_acknowledged() {
     let mut pair = Pair::port().started();
     let now = pair.now;
     pair.client.channel.terminate(now);
@@ -60,7 +60,7 @@ fn a_port_session_ends_by_one_flag_that_is_acknowledged() {
 }
 
 #[test]
-fn a_terminate_flag_is_waited_for_two_seconds() {
+fn item_89_a_terminate_flag_is_waited_for_two_seconds() {
     let mut pair = Pair::port().started();
     pair.rule = Some(Box::new(|_, _| Fate::Lost));
     let now = pair.now;
@@ -112,7 +112,7 @@ fn nothing_is_due_after_the_end() {
 
 /// Whatever is acknowledged behind it: AWS's agent stalls in this way (a message whose delivery failed is never retried).
 #[test]
-fn a_message_that_is_never_acknowledged_ends_the_session_after_five_minutes() {
+fn item_47_a_message_that_is_never_acknowledged_ends_the_session_after_five_minutes() {
     let mut pair = Pair::shell().started();
     let stuck = pair.client.channel.stats().messages_sent as i64;
     pair.rule = Some(Box::new(move |to, message| {
@@ -132,7 +132,7 @@ fn a_message_that_is_never_acknowledged_ends_the_session_after_five_minutes() {
 }
 
 #[test]
-fn the_clock_of_a_stuck_message_stands_still_while_disconnected_or_paused() {
+fn item_47_the_clock_of_a_stuck_message_stands_still_while_disconnected_or_paused() {
     let mut pair = Pair::shell().started();
     let start = pair.now;
     pair.agent.channel.set_input(ssm_channel::Input::Refused);

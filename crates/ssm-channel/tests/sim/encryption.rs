@@ -37,7 +37,7 @@ fn contains(message: &Message, text: &[u8]) -> bool {
 }
 
 #[test]
-fn both_sides_agree_on_a_key_and_use_it_both_ways() {
+fn item_66_both_sides_agree_on_a_key_and_use_it_both_ways() {
     let mut pair = pair().started();
     assert!(pair.client.ready[0].encrypted && pair.agent.ready[0].encrypted);
     assert_eq!(pair.client.ready[0].customer_message, "This session is encrypted using AWS KMS.");
@@ -58,7 +58,7 @@ fn both_sides_agree_on_a_key_and_use_it_both_ways() {
 
 /// Size and Flag are in the clear in both directions (plugin `streaming.go` `SendInputDataMessage`).
 #[test]
-fn only_output_is_encrypted_on_the_way_to_the_agent() {
+fn item_66_only_output_is_encrypted_on_the_way_to_the_agent() {
     let mut pair = pair().started();
     assert!(pair.send(Role::Client, PayloadType::Size, br#"{"cols":80,"rows":24}"#));
     assert!(pair.send(Role::Client, PayloadType::Flag, &[0, 0, 0, 9]));
@@ -68,7 +68,7 @@ fn only_output_is_encrypted_on_the_way_to_the_agent() {
 }
 
 #[test]
-fn the_challenge_is_in_the_context_where_both_know_of_it() {
+fn item_68_the_challenge_is_in_the_context_where_both_know_of_it() {
     let challenge = |client: Challenge, offered: Option<&str>| {
         let offer = with_kms(|kms| {
             kms.challenge = offered.map(Into::into);
@@ -146,7 +146,7 @@ fn asked() -> Solo {
 }
 
 #[test]
-fn output_in_the_clear_ends_an_encrypted_session() {
+fn item_69_output_in_the_clear_ends_an_encrypted_session() {
     let mut client = asked();
     let complete =
         HandshakeComplete { time_to_complete: Default::default(), customer_message: String::new() };
@@ -159,7 +159,7 @@ fn output_in_the_clear_ends_an_encrypted_session() {
 }
 
 #[test]
-fn a_challenge_that_is_not_the_agents_ends_the_session() {
+fn item_67_a_challenge_that_is_not_the_agents_ends_the_session() {
     let mut client = asked();
     let challenge = EncryptionChallenge { challenge: vec![0; 92] }.encode();
     let error = client.stream(1, PayloadType::EncChallengeRequest, &challenge).unwrap_err();
@@ -214,7 +214,7 @@ fn requiring_encryption_does_not_concern_ports() {
 }
 
 #[test]
-fn a_session_goes_on_with_its_key_when_it_is_resumed() {
+fn item_19_a_session_goes_on_with_its_key_when_it_is_resumed() {
     let mut pair = pair().started();
     pair.output(Role::Client, b"before");
     pair.cut(Role::Client);

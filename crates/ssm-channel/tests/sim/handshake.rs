@@ -47,7 +47,7 @@ fn both_sides_agree_on_a_multiplexed_port() {
 }
 
 #[test]
-fn a_client_answers_every_action_in_order() {
+fn item_54_a_client_answers_every_action_in_order() {
     let mut client = Solo::client(Config::client());
     let kms = r#"{"ActionType":"KMSEncryption","ActionParameters":{"KMSKeyId":"key"}}"#;
     let dance = r#"{"ActionType":"Dance","ActionParameters":{}}"#;
@@ -88,7 +88,7 @@ fn a_session_without_a_data_key_ends_cleanly() {
 }
 
 #[test]
-fn a_repeated_request_is_acknowledged_and_answered_once() {
+fn item_56_a_repeated_request_is_acknowledged_and_answered_once() {
     let mut client = Solo::client(Config::client());
     let request = request(&session_type("Standard_Stream", "null"));
     client.stream(0, PayloadType::HandshakeRequest, &request).unwrap();
@@ -104,7 +104,7 @@ fn a_repeated_request_is_acknowledged_and_answered_once() {
 }
 
 #[test]
-fn a_request_that_waited_behind_a_gap_is_processed() {
+fn item_63_a_request_that_waited_behind_a_gap_is_processed() {
     let mut client = Solo::client(Config::client());
     client.stream(2, PayloadType::HandshakeComplete, &complete()).unwrap();
     client
@@ -119,7 +119,7 @@ fn a_request_that_waited_behind_a_gap_is_processed() {
 }
 
 #[test]
-fn a_client_sends_nothing_of_its_own_before_the_handshake_is_complete() {
+fn item_57_a_client_sends_nothing_of_its_own_before_the_handshake_is_complete() {
     let mut client = Solo::client(Config::client());
     assert!(!client.channel.can_send());
     client
@@ -133,7 +133,7 @@ fn a_client_sends_nothing_of_its_own_before_the_handshake_is_complete() {
 }
 
 #[test]
-fn what_comes_first_without_a_handshake_says_what_the_session_is() {
+fn item_58_what_comes_first_without_a_handshake_says_what_the_session_is() {
     for (kind, session) in [
         (PayloadType::Output, SessionKind::Shell),
         (PayloadType::StdErr, SessionKind::NonInteractiveCommands),
@@ -229,7 +229,7 @@ fn the_first_message_of_a_port_session_is_a_flag_that_data_waits_for() {
 }
 
 #[test]
-fn an_agent_gives_a_handshake_fifteen_seconds() {
+fn item_61_an_agent_gives_a_handshake_fifteen_seconds() {
     let mut pair = Pair::shell();
     pair.rule = Some(Box::new(|to, _| if to == Role::Agent { Fate::Lost } else { Fate::Pass }));
     pair.run_for(SECOND * 16);

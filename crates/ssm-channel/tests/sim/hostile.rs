@@ -12,7 +12,7 @@ use crate::pair::shell;
 use crate::solo::{Solo, frame};
 
 #[test]
-fn acknowledgements_of_what_was_never_sent_are_ignored() {
+fn item_42_acknowledgements_of_what_was_never_sent_are_ignored() {
     let mut client = Solo::running(Config::client());
     client.send(PayloadType::Output, b"x");
     for sequence in [0, 1, -1, i64::MIN, i64::MAX] {
@@ -52,7 +52,7 @@ fn giant_gaps_and_negative_numbers_take_no_memory() {
 }
 
 #[test]
-fn a_reorder_buffer_is_bounded_by_messages_and_by_bytes() {
+fn item_41_a_reorder_buffer_is_bounded_by_messages_and_by_bytes() {
     let mut client = Solo::running(Config::client());
     for sequence in 2..20_000 {
         client.stream(sequence, PayloadType::Output, &[0; 4096]).unwrap();
@@ -74,7 +74,7 @@ fn a_flood_of_duplicates_is_answered_within_bounds() {
 
 /// What cannot be acknowledged must not be taken.
 #[test]
-fn a_message_beyond_the_waiting_acknowledgements_comes_again() {
+fn item_40_a_message_beyond_the_waiting_acknowledgements_comes_again() {
     let mut client = Solo::running(Config::client());
     for _ in 0..16_384 {
         client.stream(0, PayloadType::Output, b"$ ").unwrap();

@@ -20,7 +20,7 @@ fn kept_active(every: Duration) -> Pair {
 }
 
 #[test]
-fn an_idle_session_stays_open_with_a_ping_every_half_minute() {
+fn item_17_an_idle_session_stays_open_with_a_ping_every_half_minute() {
     let mut pair = Pair::shell().started();
     let before = pair.client.sent.len();
     pair.run_for(3600 * SECOND);
@@ -61,7 +61,7 @@ fn what_keeps_a_session_active_does_not_pile_up_while_there_is_no_connection() {
 }
 
 #[test]
-fn a_silent_connection_is_replaced_after_90_seconds() {
+fn item_18_a_silent_connection_is_replaced_after_90_seconds() {
     let mut pair = Pair::shell().started();
     let last = pair.now;
     pair.client.deaf_until = Some(last + 3600 * SECOND);
@@ -115,7 +115,7 @@ fn a_probe_that_is_answered_changes_nothing() {
 
 /// A start message that was lost must not hang both sides.
 #[test]
-fn a_paused_client_sends_one_message_a_second() {
+fn item_52_a_paused_client_sends_one_message_a_second() {
     let mut pair = Pair::shell().started();
     pause(&mut pair, Role::Client);
     pair.agent.channel.set_input(ssm_channel::Input::Refused);
@@ -132,7 +132,7 @@ fn a_paused_client_sends_one_message_a_second() {
 }
 
 #[test]
-fn an_acknowledgement_or_a_start_ends_the_pause_of_a_client() {
+fn item_52_an_acknowledgement_or_a_start_ends_the_pause_of_a_client() {
     let mut pair = Pair::shell().started();
     pause(&mut pair, Role::Client);
     pair.output(Role::Client, b"one");
@@ -153,7 +153,7 @@ fn an_acknowledgement_or_a_start_ends_the_pause_of_a_client() {
 }
 
 #[test]
-fn a_paused_agent_sends_and_repeats_nothing_until_it_hears_the_client() {
+fn item_53_a_paused_agent_sends_and_repeats_nothing_until_it_hears_the_client() {
     let mut pair = Pair::shell().started();
     pair.client.deaf_until = Some(pair.now + SECOND / 10);
     pair.output(Role::Agent, b"lost");

@@ -18,7 +18,7 @@ fn is_ack(message: &Message) -> bool {
 
 /// AWS's plugin stays silent, so a lost acknowledgement is resent until it gives up.
 #[test]
-fn lost_ack_is_reacknowledged() {
+fn item_39_lost_ack_is_reacknowledged() {
     let mut pair = Pair::shell().started();
     let mut lost = 0;
     pair.rule = Some(Box::new(move |to, message| {
@@ -35,7 +35,7 @@ fn lost_ack_is_reacknowledged() {
 }
 
 #[test]
-fn a_message_is_repeated_byte_for_byte_with_growing_pauses() {
+fn item_43_44_a_message_is_repeated_byte_for_byte_with_growing_pauses() {
     let mut client = Solo::running(Config::client());
     client.send(PayloadType::Output, b"x");
     let first = client.messages().remove(0);
@@ -126,7 +126,7 @@ fn a_silent_path_is_probed_with_eight_messages_a_timeout_the_oldest_first() {
 }
 
 #[test]
-fn every_tenth_frame_may_vanish_in_both_directions() {
+fn item_48_every_tenth_frame_may_vanish_in_both_directions() {
     let config = Config { pacing: None, ..Config::client() };
     let mut pair = Pair::connected(config, Config::agent("i-0", shell(Handshake::Required))).started();
     pair.records = false;
@@ -148,7 +148,7 @@ fn every_tenth_frame_may_vanish_in_both_directions() {
 }
 
 #[test]
-fn three_seconds_without_acknowledgements_lose_and_double_nothing() {
+fn item_49_three_seconds_without_acknowledgements_lose_and_double_nothing() {
     let mut pair = Pair::shell().started();
     let deaf = Rc::new(Cell::new(true));
     let rule = Rc::clone(&deaf);
@@ -165,7 +165,7 @@ fn three_seconds_without_acknowledgements_lose_and_double_nothing() {
 }
 
 #[test]
-fn a_damaged_message_is_not_acknowledged() {
+fn item_29_a_damaged_message_is_not_acknowledged() {
     let mut client = Solo::running(Config::client());
     let wire = client.stream_frame(1, PayloadType::Output, b"text");
     let mut damaged = wire.to_vec();
@@ -177,7 +177,7 @@ fn a_damaged_message_is_not_acknowledged() {
 }
 
 #[test]
-fn a_full_window_gives_the_payload_back() {
+fn item_46_a_full_window_gives_the_payload_back() {
     let mut client = Solo::running(Config { pacing: None, ..Config::client() });
     while client.channel.room().is_some() {
         client.send(PayloadType::Output, &[1; 1000]);
@@ -228,7 +228,7 @@ fn a_sender_does_not_run_away_from_a_gap_however_much_behind_it_is_acknowledged(
 }
 
 #[test]
-fn numbers_count_stream_messages_of_any_type_and_nothing_else() {
+fn item_34_35_36_numbers_count_stream_messages_of_any_type_and_nothing_else() {
     let mut client = Solo::running(Config::client());
     for (number, kind) in [PayloadType::Output, PayloadType::Size, PayloadType::Flag].into_iter().enumerate()
     {
@@ -243,7 +243,7 @@ fn numbers_count_stream_messages_of_any_type_and_nothing_else() {
 }
 
 #[test]
-fn payloads_of_unknown_types_are_acknowledged_and_ignored() {
+fn item_32_payloads_of_unknown_types_are_acknowledged_and_ignored() {
     let mut client = Solo::running(Config::client());
     client.stream(1, PayloadType::Unknown(77), b"?").unwrap();
     client.stream(2, PayloadType::Output, b"x").unwrap();
@@ -253,7 +253,7 @@ fn payloads_of_unknown_types_are_acknowledged_and_ignored() {
 }
 
 #[test]
-fn what_is_too_far_ahead_is_left_unacknowledged() {
+fn item_41_what_is_too_far_ahead_is_left_unacknowledged() {
     let mut client = Solo::running(Config { reorder_max: 10, reorder_bytes_max: 100, ..Config::client() });
     client.stream(12, PayloadType::Output, b"x").unwrap();
     client.stream(11, PayloadType::Output, &[0; 90]).unwrap();
@@ -266,7 +266,7 @@ fn what_is_too_far_ahead_is_left_unacknowledged() {
 
 /// Agents leave what they are not ready for unacknowledged (`ErrHandlerNotReady`), and acknowledge the rest.
 #[test]
-fn an_agent_that_is_not_ready_takes_nothing_and_reacknowledges_what_it_has() {
+fn item_40_106_an_agent_that_is_not_ready_takes_nothing_and_reacknowledges_what_it_has() {
     let mut agent = Solo::agent(Config::agent("i-0", shell(Handshake::Skipped)));
     agent.stream(0, PayloadType::Output, b"a").unwrap();
     agent.stream(2, PayloadType::Output, b"c").unwrap();
@@ -283,7 +283,7 @@ fn an_agent_that_is_not_ready_takes_nothing_and_reacknowledges_what_it_has() {
 }
 
 #[test]
-fn data_goes_at_900_messages_a_second_and_acknowledgements_at_once() {
+fn item_51_data_goes_at_900_messages_a_second_and_acknowledgements_at_once() {
     let mut pair = Pair::shell().started();
     let start = pair.now;
     let mut sent = 0;

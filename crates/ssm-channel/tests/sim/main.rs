@@ -27,7 +27,7 @@ use std::time::Instant;
 const SEEDS: u64 = 3_000;
 
 #[test]
-fn every_seed_delivers_everything_once_and_in_order() {
+fn item_38_every_seed_delivers_everything_once_and_in_order() {
     if let Some(seed) = number("SSM_SIM_SEED") {
         story::Story::new(seed).run();
         return;

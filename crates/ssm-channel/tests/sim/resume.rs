@@ -17,7 +17,7 @@ fn patient(reconnect: Duration) -> Pair {
 }
 
 #[test]
-fn a_new_connection_goes_on_where_the_old_one_broke() {
+fn item_13_19_a_new_connection_goes_on_where_the_old_one_broke() {
     let mut pair = Pair::shell().started();
     pair.output(Role::Client, b"one");
     pair.output(Role::Agent, b"eins");
@@ -34,7 +34,7 @@ fn a_new_connection_goes_on_where_the_old_one_broke() {
 }
 
 #[test]
-fn unacknowledged_messages_are_repeated_unchanged_and_the_handshake_is_not() {
+fn item_20_unacknowledged_messages_are_repeated_unchanged_and_the_handshake_is_not() {
     let mut pair = Pair::shell().started();
     pair.output(Role::Client, b"one");
     pair.cut(Role::Client);
@@ -84,7 +84,7 @@ fn a_gateway_that_takes_connections_and_drops_them_does_not_reset_the_backoff() 
 }
 
 #[test]
-fn the_budget_ends_a_session_that_cannot_be_reconnected() {
+fn item_21_the_budget_ends_a_session_that_cannot_be_reconnected() {
     let mut pair = patient(10 * MINUTE);
     pair.client.unreachable_until = Some(pair.now + 60 * MINUTE);
     let lost = pair.now;
@@ -125,7 +125,7 @@ fn the_budget_ends_a_session_whose_connections_do_not_hold() {
 }
 
 #[test]
-fn a_refused_resume_ends_the_session() {
+fn item_5_a_refused_resume_ends_the_session() {
     let mut pair = Pair::shell().started();
     pair.cut(Role::Client);
     pair.client.channel.handle_resume_refused();

@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn the_remote_exit_code_is_ours() {
+    fn item_74_the_remote_exit_code_is_ours() {
         assert_eq!(code(Some(3), None), Some(format!("{:?}", ExitCode::from(3))));
         assert_eq!(code(None, None), Some(format!("{:?}", ExitCode::SUCCESS)));
         assert_eq!(code(Some(-1), None), Some(format!("{:?}", ExitCode::from(255))));

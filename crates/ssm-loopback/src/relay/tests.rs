@@ -20,7 +20,7 @@ use crate::session_store::{NewSession, Status};
 const SOON: Duration = Duration::from_secs(10);
 
 #[tokio::test]
-async fn frames_pass_unchanged_and_in_order() {
+async fn item_103_frames_pass_unchanged_and_in_order() {
     let rig = Rig::start(Config::default()).await;
     let (mut client, mut agent) = rig.pair("s").await;
     let frames: Vec<Message> =
@@ -74,7 +74,7 @@ async fn a_reader_that_stops_is_felt_by_the_sender() {
 }
 
 #[tokio::test]
-async fn a_token_works_once() {
+async fn item_109_a_token_works_once() {
     let rig = Rig::start(Config::default()).await;
     let _relay = rig.session("s");
     let token = rig.token("s", Role::Client);
@@ -87,7 +87,7 @@ async fn a_token_works_once() {
 }
 
 #[tokio::test]
-async fn a_first_frame_without_a_token_is_refused() {
+async fn item_102_a_first_frame_without_a_token_is_refused() {
     let rig = Rig::start(Config::default()).await;
     let _relay = rig.session("s");
     let garbage = [
@@ -183,7 +183,7 @@ async fn the_agents_state_is_for_the_service() {
 }
 
 #[tokio::test]
-async fn terminating_tells_both_ends_and_lets_nobody_back() {
+async fn item_105_terminating_tells_both_ends_and_lets_nobody_back() {
     let rig = Rig::start(Config::default()).await;
     let (mut client, mut agent) = rig.pair("s").await;
     rig.service.terminate_session("s").await.unwrap();
@@ -218,7 +218,7 @@ async fn an_agent_that_finishes_is_heard_out() {
 }
 
 #[tokio::test]
-async fn rules_drop_duplicate_delay_and_corrupt() {
+async fn item_109_rules_drop_duplicate_delay_and_corrupt() {
     let rig = Rig::start(Config::default()).await;
     let (mut client, mut agent) = rig.pair("s").await;
     let _guard = rig.service.rules.add(|direction, header| match (direction, header.sequence) {
@@ -244,7 +244,7 @@ async fn rules_drop_duplicate_delay_and_corrupt() {
 }
 
 #[tokio::test]
-async fn a_cut_ends_the_senders_socket_and_a_bye_the_clients() {
+async fn item_109_a_cut_ends_the_senders_socket_and_a_bye_the_clients() {
     let rig = Rig::start(Config::default()).await;
     let (mut client, mut agent) = rig.pair("s").await;
     {
@@ -264,7 +264,7 @@ async fn a_cut_ends_the_senders_socket_and_a_bye_the_clients() {
 }
 
 #[tokio::test]
-async fn a_pause_can_come_without_a_start() {
+async fn item_109_a_pause_can_come_without_a_start() {
     let rig = Rig::start(Config::default()).await;
     let (mut client, mut agent) = rig.pair("s").await;
     let _guard = rig.service.rules.add(|_, _| Verdict::Pause);
@@ -275,7 +275,7 @@ async fn a_pause_can_come_without_a_start() {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_too_much_is_paused_and_then_cut() {
+async fn item_109_a_client_that_sends_too_much_is_paused_and_then_cut() {
     let rig = Rig::start(Config { rate_limit: Some(50), ..Config::default() }).await;
     let (client, agent) = rig.pair("s").await;
     let (mut out, mut back) = client.split();

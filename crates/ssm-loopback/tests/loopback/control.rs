@@ -45,7 +45,7 @@ async fn errors_have_the_kinds_of_aws() {
 }
 
 #[tokio::test]
-async fn an_ended_session_is_over_for_resume() {
+async fn item_5_an_ended_session_is_over_for_resume() {
     let loopback = Loopback::start(Config::default()).await.unwrap();
     let control = loopback.control();
     let endpoint = control.start(&StartSession::shell(loopback.target())).await.unwrap();

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use crate::api::{Api, Keys, SOON, exchange, http_url, unsigned_upgrade, upgrade};
 
 #[tokio::test]
-async fn a_session_is_started_resumed_described_and_terminated() {
+async fn item_105_a_session_is_started_resumed_described_and_terminated() {
     let api = Api::start(Config::default()).await;
     let started = api.ok("StartSession", json!({"Target": api.target(), "Reason": "why not"})).await;
     let id = started["SessionId"].as_str().unwrap();
@@ -143,7 +143,7 @@ async fn a_request_that_is_too_big_is_refused() {
 }
 
 #[tokio::test]
-async fn upgrades_are_let_in_by_signature_or_token() {
+async fn item_15_upgrades_are_let_in_by_signature_or_token() {
     let api = Api::start(Config::default()).await;
     let url = api.stream_url().await;
     assert_eq!(upgrade(&unsigned_upgrade(&url)).await, 101);
@@ -164,7 +164,7 @@ async fn unsigned_upgrades_can_be_refused() {
 }
 
 #[tokio::test]
-async fn a_rotated_cell_expires_the_old_url() {
+async fn item_109_a_rotated_cell_expires_the_old_url() {
     let api = Api::start(Config { cells: Cells::RotateOnResume, ..Config::default() }).await;
     let started = api.ok("StartSession", json!({"Target": api.target()})).await;
     let resumed = api.ok("ResumeSession", json!({"SessionId": started["SessionId"]})).await;

@@ -17,7 +17,7 @@ async fn bytes_arrive_unchanged_both_ways() {
 }
 
 #[tokio::test]
-async fn connections_one_after_another_each_get_their_own_destination() {
+async fn item_83_connections_one_after_another_each_get_their_own_destination() {
     let (loopback, server) = (loopback().await, Server::echo().await);
     let mut forward = Forward::with(&loopback, server.port, old(), Config::default()).await;
     for seed in 0..20 {
@@ -68,7 +68,7 @@ async fn nothing_of_an_old_connection_reaches_a_new_one() {
 }
 
 #[tokio::test]
-async fn a_destination_that_speaks_first_is_heard() {
+async fn item_84_a_destination_that_speaks_first_is_heard() {
     let server = Server::start(|mut stream| async move {
         stream.write_all(b"220 welcome\r\n").await?;
         echo(stream).await

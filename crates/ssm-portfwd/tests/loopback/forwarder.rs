@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::support::{Forward, SOON, Server, exchange, fast, loopback, pattern, read_all, session};
 
 #[tokio::test]
-async fn port_0_is_reported_and_both_loopback_addresses_work() {
+async fn item_91_port_0_is_reported_and_both_loopback_addresses_work() {
     let (loopback, server) = (loopback().await, Server::echo().await);
     let forward = Forward::start(&loopback, server.port).await;
     let port = forward.addr.port();

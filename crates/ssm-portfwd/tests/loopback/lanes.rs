@@ -262,7 +262,7 @@ async fn busy_lanes_do_not_keep_others_from_connecting() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_unix_socket_is_for_this_user_replaces_a_stale_one_and_goes_away() {
+async fn item_92_a_unix_socket_is_for_this_user_replaces_a_stale_one_and_goes_away() {
     use std::os::unix::fs::PermissionsExt as _;
     let (loopback, server) = (loopback().await, Server::echo().await);
     let folder = tempfile::tempdir().unwrap();

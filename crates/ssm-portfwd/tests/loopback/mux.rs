@@ -134,7 +134,7 @@ async fn the_end_of_the_program_reaches_the_destination() {
 }
 
 #[tokio::test]
-async fn a_program_that_has_ended_its_direction_gets_the_whole_answer() {
+async fn item_88_a_program_that_has_ended_its_direction_gets_the_whole_answer() {
     let gate = Arc::new(Semaphore::new(0));
     let server = Server::start(move |mut stream| {
         let gate = Arc::clone(&gate);
@@ -178,7 +178,7 @@ async fn a_held_back_end_is_let_go_when_no_answer_comes() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_reset_and_told_and_the_next_one_works() {
+async fn item_87_a_refused_connection_is_reset_and_told_and_the_next_one_works() {
     let loopback = loopback().await;
     let port = closed_port().await;
     let mut forward = Forward::start(&loopback, port).await;
@@ -196,7 +196,7 @@ async fn a_refused_connection_is_reset_and_told_and_the_next_one_works() {
 }
 
 #[tokio::test]
-async fn a_refusal_does_not_touch_its_neighbours() {
+async fn item_87_a_refusal_does_not_touch_its_neighbours() {
     let loopback = loopback().await;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let server = Server::on(listener, echo);

@@ -50,7 +50,7 @@ async fn an_upload_goes_on_when_its_destination_reads_late() {
 }
 
 #[tokio::test]
-async fn upload_before_read_makes_progress() {
+async fn item_50_upload_before_read_makes_progress() {
     // Both sides send before they read. Alone on a TCP connection that works as far as the buffers go; acknowledgements
     // must not wait behind what nobody reads.
     let server = Server::start(|mut stream| async move {
@@ -86,7 +86,7 @@ async fn a_reader_that_stops_for_a_while_gets_everything() {
 }
 
 #[tokio::test]
-async fn a_stalled_reader_leaves_a_neighbour_alive() {
+async fn item_93_a_stalled_reader_leaves_a_neighbour_alive() {
     let server = Server::start(|mut stream| async move {
         // The first byte says what to be.
         if stream.read_u8().await? == b's' {

@@ -36,7 +36,7 @@ async fn a_download_survives_the_loss_of_the_way_out() {
 }
 
 #[tokio::test]
-async fn transfers_survive_the_hourly_goodbye() {
+async fn item_18_transfers_survive_the_hourly_goodbye() {
     let bye = |direction| Cut { direction, every: 40, how: Verdict::Bye };
     transfer(bye(Direction::ClientToAgent), fast(), Way::Up).await;
     transfer(bye(Direction::AgentToClient), fast(), Way::Down).await;

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::support::{SOON, Server, closed_port, echo, fast, loopback, pattern, read_all, read_exactly};
 
 #[tokio::test]
-async fn bytes_arrive_unchanged_both_ways_and_the_remote_end_is_the_end() {
+async fn item_90_bytes_arrive_unchanged_both_ways_and_the_remote_end_is_the_end() {
     let server = Server::start(|mut stream| async move {
         let data = read_exactly(&mut stream, 4_000_000).await;
         stream.write_all(&data).await?;
@@ -51,7 +51,7 @@ async fn an_input_that_ends_still_gets_the_answer() {
 }
 
 #[tokio::test]
-async fn a_lone_newline_stays_a_newline() {
+async fn item_79_a_lone_newline_stays_a_newline() {
     let (loopback, server) = (loopback().await, Server::start(echo).await);
     let session = ssh(&loopback, server.port).await;
     let (mut near, far) = duplex(1024);

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn padding_behind_a_flag_is_ignored() {
+    fn item_86_padding_behind_a_flag_is_ignored() {
         assert_eq!(ControlFlag::decode(&[0; 1024]), ControlFlag::Ignored);
         assert_eq!(ControlFlag::decode(&[0, 0, 0, 2, 9, 9]), ControlFlag::TerminateSession);
         assert_eq!(ControlFlag::decode(&[0, 0, 2]), ControlFlag::Ignored);
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_exact_text_is_an_exit_code() {
+    fn item_74_only_the_exact_text_is_an_exit_code() {
         assert_eq!(ExitCode::decode(b"EXIT_CODE: 3"), Some(ExitCode(3)));
         assert_eq!(ExitCode::decode(b"EXIT_CODE: -1"), Some(ExitCode(-1)));
         assert_eq!(ExitCode::decode(b"EXIT_CODE: 3221225786"), Some(ExitCode(-1_073_741_510)));

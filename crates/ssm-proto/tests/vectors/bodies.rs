@@ -11,7 +11,7 @@ use ssm_proto::{BodyError, Message, MessageBuf, MessageType, PayloadType};
 use crate::captured::{Frame, Kind, frames};
 
 #[test]
-fn a_peers_bodies_are_written_again_to_the_same_bytes() {
+fn item_37_71_86_a_peers_bodies_are_written_again_to_the_same_bytes() {
     let mut seen = BTreeMap::new();
     for frame in frames().iter().filter(|frame| frame.kind == Kind::Binary && frame.is_a_peers()) {
         let message = frame.message();
@@ -64,7 +64,7 @@ fn rewrite(message: &Message) -> Option<(&'static str, Vec<u8>)> {
 }
 
 #[test]
-fn opens_of_clients_and_agents_are_written_again_to_the_same_text() {
+fn item_13_opens_of_clients_and_agents_are_written_again_to_the_same_text() {
     let mut opens = BTreeMap::new();
     for frame in frames().iter().filter(|frame| frame.note.as_deref() == Some("open")) {
         let bytes = frame.bytes();

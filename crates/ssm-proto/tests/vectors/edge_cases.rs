@@ -55,7 +55,7 @@ struct Fields {
 }
 
 #[test]
-fn every_case_has_its_verdict() {
+fn item_28_every_case_has_its_verdict() {
     let cases: Vec<Case> = lines("header-edge-cases.jsonl");
     let committed = text("verdicts.tsv");
     let mut committed = committed.lines();

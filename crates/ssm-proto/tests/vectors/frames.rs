@@ -50,7 +50,7 @@ fn a_peers_frames_are_written_again_to_the_same_bytes() {
 /// The flags are the one field with which a peer's message differs from what [`Header::stream`] and
 /// [`Header::control`] make: the agent sets SYN on its first stream message.
 #[test]
-fn a_peers_headers_are_those_of_the_constructors() {
+fn item_34_a_peers_headers_are_those_of_the_constructors() {
     for frame in frames().iter().filter(|frame| frame.kind == Kind::Binary && frame.is_a_peers()) {
         let Header { message_type, created_ms, sequence, id, digest, payload_type, payload_len, .. } =
             frame.message().header;

@@ -7,7 +7,7 @@ use ssm_proto::{Header, Layout, Message, MessageBuf, MessageId, MessageType, Pay
 use crate::captured::hex;
 
 #[test]
-fn a_standard_message_is_these_122_bytes() {
+fn item_23_24_a_standard_message_is_these_122_bytes() {
     let expected = [
         "00000074",
         "696e7075745f73747265616d5f64617461202020202020202020202020202020",
@@ -39,7 +39,7 @@ fn a_standard_message_is_these_122_bytes() {
 }
 
 #[test]
-fn a_service_message_is_these_118_bytes() {
+fn item_26_a_service_message_is_these_118_bytes() {
     let expected = [
         "00000070",
         "6368616e6e656c5f636c6f736564000000000000000000000000000000000000",

@@ -12,7 +12,7 @@ fn error(hosts: &StreamHosts, url: &str) -> String {
 }
 
 #[test]
-fn hosts_of_every_partition_are_known() {
+fn item_12_hosts_of_every_partition_are_known() {
     for (region, host) in [
         ("us-east-1", "ssmmessages.us-east-1.amazonaws.com"),
         ("us-east-1", "ssmmessages.us-east-1.amazonaws.com:443"),
@@ -133,7 +133,7 @@ fn what_is_no_stream_url_is_named() {
 }
 
 #[test]
-fn an_endpoint_takes_the_place_of_the_host_and_nothing_else() {
+fn item_3_an_endpoint_takes_the_place_of_the_host_and_nothing_else() {
     let endpoint = StreamEndpoint::parse("https://vpce-1.ssmmessages.eu-west-1.vpce.amazonaws.com").unwrap();
     let hosts = StreamHosts { endpoint: Some(endpoint), ..StreamHosts::default() };
     let url =

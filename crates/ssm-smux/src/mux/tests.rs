@@ -4,7 +4,7 @@ use super::*;
 use crate::KEEP_ALIVE_TIMEOUT;
 
 #[test]
-fn the_first_client_stream_is_3_and_the_step_is_2() {
+fn item_94_the_first_client_stream_is_3_and_the_step_is_2() {
     let (mut client, now) = mux(Side::Client);
     let ids: Vec<u32> = (0..3).map(|_| client.open(now).unwrap().into()).collect();
     assert_eq!(ids, [3, 5, 7]);
@@ -107,7 +107,7 @@ fn a_stream_the_peer_closed_takes_no_data() {
 }
 
 #[test]
-fn a_frame_is_at_most_as_long_as_configured() {
+fn item_98_a_frame_is_at_most_as_long_as_configured() {
     let now = start();
     let config = Config { max_frame: u16::MAX, ..Config::default() };
     let mut client = Mux::new(Side::Client, config, now);
@@ -152,7 +152,7 @@ fn a_stream_stays_until_its_bytes_are_given_back() {
 }
 
 #[test]
-fn data_after_our_fin_is_skipped() {
+fn item_100_data_after_our_fin_is_skipped() {
     let (mut server, id) = accepted();
     server.finish(id);
     data(&mut server, id, b"late");
@@ -160,7 +160,7 @@ fn data_after_our_fin_is_skipped() {
 }
 
 #[test]
-fn data_after_the_peers_fin_is_skipped() {
+fn item_100_data_after_the_peers_fin_is_skipped() {
     let (mut server, id) = accepted();
     input(&mut server, &[Frame::Fin(id), Frame::Fin(id)]);
     data(&mut server, id, b"late");
@@ -263,7 +263,7 @@ fn refusals_are_limited() {
 }
 
 #[test]
-fn a_bad_frame_is_fatal_and_what_came_before_it_stands() {
+fn item_97_a_bad_frame_is_fatal_and_what_came_before_it_stands() {
     let (mut server, id) = accepted();
     let mut bytes = Frame::Psh(id, 2).encode().to_vec();
     bytes.extend(b"ok");
@@ -279,7 +279,7 @@ fn a_bad_frame_is_fatal_and_what_came_before_it_stands() {
 }
 
 #[test]
-fn keep_alive_is_off_by_default() {
+fn item_99_keep_alive_is_off_by_default() {
     let (mut client, now) = mux(Side::Client);
     assert_eq!(client.poll_timeout(), None);
     client.handle_timeout(now + Duration::from_secs(600));
@@ -287,7 +287,7 @@ fn keep_alive_is_off_by_default() {
 }
 
 #[test]
-fn a_nop_leaves_every_ten_seconds() {
+fn item_99_a_nop_leaves_every_ten_seconds() {
     let (mut client, now) = alive();
     for round in 1..=2 {
         let due = client.poll_timeout().unwrap();

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn few_arguments_get_a_sentence() {
+    fn item_8_few_arguments_get_a_sentence() {
         assert!(said(&[]).starts_with("\nThe Session Manager plugin was installed successfully."));
         assert!(matches!(ask(&["--version"]), Request::Version));
         for words in [&["start"][..], &["start", "x"]] {
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_session_comes_inline_or_in_a_variable() {
+    fn item_8_the_session_comes_inline_or_in_a_variable() {
         for response in [SESSION, "AWS_SSM_START_SESSION_RESPONSE_7"] {
             let arguments = started(&[
                 response,
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_legacy_form_has_three_arguments() {
+    fn item_8_the_legacy_form_has_three_arguments() {
         let arguments = started(&[SESSION, "eu-west-1", "StartSession"]);
         assert_eq!((arguments.profile, arguments.endpoint_url, arguments.is_port), (None, None, false));
     }
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_of_ecs_are_resumed_at_ssm() {
+    fn item_7_sessions_of_ecs_are_resumed_at_ssm() {
         for url in
             ["https://ecs.eu-west-1.amazonaws.com", "https://ecs-fips.us-east-1.amazonaws.com/", "ecs.x"]
         {

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_told_as_wrappers_expect_it() {
+    fn item_5_75_the_end_is_told_as_wrappers_expect_it() {
         assert_eq!(ending(None), "\n\nExiting session with sessionId: s-1.\n\n");
         assert_eq!(ending(Some("idle\nfor long")), "\n\nSessionId: s-1 : idle\nfor long\n\n");
         assert_eq!(Banner::new("s-1").ending(&CloseReason::ResumeRefused), "Session: s-1 timed out.\n");
