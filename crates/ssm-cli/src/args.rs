@@ -343,6 +343,7 @@ pub(crate) struct ResolveArgs {
 ///
 /// For trying things out and for tests, without an AWS account. Ctrl-C ends it.
 #[derive(Debug, ClapArgs)]
+#[cfg_attr(feature = "demo", command(after_long_help = ssm_loopback::fault::help()))]
 pub(crate) struct LoopbackArgs {
     /// Port on 127.0.0.1; 0 for one that is free
     #[arg(long, default_value_t = 0)]
@@ -360,6 +361,12 @@ pub(crate) struct LoopbackArgs {
     /// The machine is not connected before this time has passed, as one that is starting
     #[arg(long, value_name = "TIME")]
     pub(crate) connected_after: Option<DurationArg>,
+    /// Make something go wrong, as loss=5%,direction=up or cut=5s; several faults at once are several options
+    ///
+    /// The list of all faults is at the end of this text.
+    #[cfg(feature = "demo")]
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) fault: Vec<ssm_loopback::Fault>,
     #[command(flatten)]
     pub(crate) agent: AgentArgs,
 }

@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ssm_channel::{
-    AgentState, CloseReason, DataKey, Event, Handshake, HandshakeError, KeyRequest, KmsOffer, Offer,
+    AgentState, CloseReason, DataKey, Event, Evidence, Handshake, HandshakeError, Input, KeyRequest,
+    KmsOffer, Offer, Ready,
 };
-use ssm_proto::{RawValue, Secret, Strictness};
+use ssm_proto::body::{ClientAction, HandshakeRequest};
+use ssm_proto::{PayloadType, RawValue, Secret, Strictness};
 use tokio::time::{Sleep, sleep_until};
 
 use crate::config::{Config, Profile};
@@ -66,6 +68,11 @@ struct Agent {
 enum Stage {
     /// Connecting, or in the handshake.
     Starting,
+    /// Started, and not ready for what comes until this time, because of a fault.
+    Unready {
+        ready: Box<Ready>,
+        until: Instant,
+    },
     Running(Box<Plugin>),
     /// The plugin is done; its last output is on the way.
     Draining {
@@ -94,6 +101,13 @@ impl Agent {
             self.key = None;
             self.wire.install_key(data_key(key));
             again = true;
+        }
+        if let Stage::Unready { ready, until } = &self.stage
+            && *until <= self.wire.now()
+        {
+            let ready = ready.clone();
+            self.wire.set_input(Input::Accepted);
+            self.run_plugin(&ready);
         }
         if let Stage::Running(plugin) = &mut self.stage {
             let full = !plugin.has_room();
@@ -136,10 +150,21 @@ impl Agent {
 
     fn handle_event(&mut self, event: Event) -> Poll<String> {
         match event {
-            Event::Ready(ready) => match Plugin::start(&ready, &self.start, &self.config, &mut self.wire) {
-                Ok(plugin) => self.stage = Stage::Running(Box::new(plugin)),
-                Err(finish) => self.drain(finish),
-            },
+            Event::Ready(ready) => {
+                let faults = self.wire.faults();
+                let (again, unready) = (faults.handshake_again(), faults.unready());
+                if again && ready.evidence == Evidence::Handshake {
+                    self.ask_again();
+                }
+                match unready {
+                    Some(time) => {
+                        self.wire.set_input(Input::Refused);
+                        let until = self.wire.now() + time;
+                        self.stage = Stage::Unready { ready: Box::new(ready), until };
+                    }
+                    None => self.run_plugin(&ready),
+                }
+            }
             Event::Payload { kind, payload } => {
                 if let Stage::Running(plugin) = &mut self.stage {
                     plugin.handle(kind, payload);
@@ -155,6 +180,23 @@ impl Agent {
             Event::Closed(reason) => return Poll::Ready(closing_text(&reason)),
         }
         Poll::Pending
+    }
+
+    fn run_plugin(&mut self, ready: &Ready) {
+        match Plugin::start(ready, &self.start, &self.config, &mut self.wire) {
+            Ok(plugin) => self.stage = Stage::Running(Box::new(plugin)),
+            Err(finish) => self.drain(finish),
+        }
+    }
+
+    /// A second request for the handshake, under a number of its own.
+    fn ask_again(&mut self) {
+        let session_type = self.start.session_type.name().to_owned();
+        let request = HandshakeRequest {
+            agent_version: self.config.agent_version.clone(),
+            actions: vec![ClientAction::SessionType { session_type, properties: None }],
+        };
+        self.wire.send_bytes(PayloadType::HandshakeRequest, &request.encode());
     }
 
     /// As the node it is: the target in the context is its own id (agent `blockcipher.go`).
@@ -203,7 +245,9 @@ impl Agent {
         let own = match &self.stage {
             Stage::Starting => None,
             Stage::Running(plugin) => plugin.deadline(),
-            Stage::Draining { until, .. } | Stage::Leaving { until, .. } => Some(*until),
+            Stage::Unready { until, .. } | Stage::Draining { until, .. } | Stage::Leaving { until, .. } => {
+                Some(*until)
+            }
         };
         let mut due = again;
         if let Some(next) = [own, self.wire.deadline()].into_iter().flatten().min() {

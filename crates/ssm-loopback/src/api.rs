@@ -15,7 +15,8 @@ use crate::date;
 use crate::document::check_name;
 use crate::document_api;
 use crate::ecs;
-use crate::service::{Service, SessionAnswer, SessionRequest, StartError, UnknownSession};
+use crate::fault::Refusal;
+use crate::service::{ResumeError, Service, SessionAnswer, SessionRequest, StartError, UnknownSession};
 use crate::session_store::{Record, Status};
 
 /// An error answer.
@@ -111,7 +112,21 @@ struct SessionId {
 
 fn resume_session(service: &Service, input: SessionId) -> Result<Value, ApiError> {
     limit("sessionId", &input.session_id, 1..=96)?;
-    service.resume_session(&input.session_id).map(session_answer).map_err(unknown_session)
+    service.resume_session(&input.session_id).map(session_answer).map_err(|error| {
+        let (status, code) = match &error {
+            ResumeError::Unknown(_) => (StatusCode::BAD_REQUEST, "DoesNotExistException"),
+            // The code of JSON services is 400 for both; 403 is what a gateway in front of them answers.
+            ResumeError::Refused(Refusal::Denied) => (StatusCode::FORBIDDEN, "AccessDeniedException"),
+            ResumeError::Refused(Refusal::Throttled) => {
+                (StatusCode::TOO_MANY_REQUESTS, "ThrottlingException")
+            }
+            ResumeError::Refused(Refusal::Failed(status)) => {
+                let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                (status, "InternalServerError")
+            }
+        };
+        ApiError { status, ..ApiError::new(code, error.to_string()) }
+    })
 }
 
 async fn terminate_session(service: &Service, input: SessionId) -> Result<Value, ApiError> {

@@ -7,6 +7,7 @@ use ssm_proto::Layout;
 
 use crate::clusters::{self, Cluster};
 use crate::document::Document;
+use crate::fault::Fault;
 use crate::kms::Kms;
 
 /// How a [`Loopback`](crate::Loopback) behaves. Every field has a default; change those you need.
@@ -54,6 +55,8 @@ pub struct Config {
     pub max_duration: Option<Duration>,
     /// How long a token can be used. Default 60 s.
     pub token_lifetime: Duration,
+    /// What goes wrong from the start, for good; [`Loopback::fault`](crate::Loopback::fault) adds to it. Default nothing.
+    pub faults: Vec<Fault>,
     /// Sessions that may run at once; a StartSession beyond it is answered with `ThrottlingException`. Default 256.
     pub max_sessions: usize,
 }
@@ -80,6 +83,7 @@ impl Default for Config {
             idle_timeout: None,
             max_duration: None,
             token_lifetime: Duration::from_secs(60),
+            faults: Vec::new(),
             max_sessions: 256,
         }
     }

@@ -8,7 +8,8 @@ use ssm_session::{
     SessionId, StartSession,
 };
 
-use crate::service::{ChannelAnswer, Service, SessionRequest, StartError, UnknownSession};
+use crate::fault::Refusal;
+use crate::service::{ChannelAnswer, ResumeError, Service, SessionRequest, StartError, UnknownSession};
 
 /// Calls the service directly. The data channel is a WebSocket over TCP all the same, with a signed upgrade.
 #[derive(Clone)]
@@ -29,7 +30,7 @@ impl ControlPlane for DirectControl {
     }
 
     async fn resume(&self, id: &SessionId) -> Result<Resumed, ControlError> {
-        let answer = self.0.resume_session(id.as_str()).map_err(unknown_session)?;
+        let answer = self.0.resume_session(id.as_str()).map_err(resume_error)?;
         Ok(match answer.channel {
             Some(channel) => Resumed::Endpoint(endpoint(answer.session_id, channel)),
             None => Resumed::SessionOver,
@@ -70,6 +71,16 @@ fn start_error(error: StartError) -> ControlError {
         StartError::InvalidDocument(_) | StartError::Parameters(_) => ControlErrorKind::InvalidDocument,
         StartError::TooMany => ControlErrorKind::Throttled,
         StartError::ShuttingDown => ControlErrorKind::Service,
+    };
+    ControlError::new(kind, error.to_string())
+}
+
+fn resume_error(error: ResumeError) -> ControlError {
+    let kind = match &error {
+        ResumeError::Unknown(_) => ControlErrorKind::NoSuchSession,
+        ResumeError::Refused(Refusal::Denied) => ControlErrorKind::AccessDenied,
+        ResumeError::Refused(Refusal::Throttled) => ControlErrorKind::Throttled,
+        ResumeError::Refused(Refusal::Failed(_)) => ControlErrorKind::Service,
     };
     ControlError::new(kind, error.to_string())
 }

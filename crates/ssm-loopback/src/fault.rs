@@ -1,4 +1,11 @@
-//! Faults on purpose: rules that see every relayed message and decide what becomes of it.
+//! Faults on purpose.
+//!
+//! A [`Fault`] is written as a user writes it, `loss=5%,direction=up`, and drawn from a seed: see [`help`]. A rule is code that sees every
+//! relayed message and decides what becomes of it. Without either, a relay does nothing for them.
+
+mod faults;
+mod injector;
+mod spec;
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,6 +15,13 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use ssm_proto::Header;
+
+pub use faults::FaultGuard;
+pub use spec::{Fault, FaultError, help};
+
+pub(crate) use faults::Faults;
+pub(crate) use injector::{Broken, Fate, Injector};
+pub(crate) use spec::{Cell, Destination, Dial, End, How, Part, Refusal, TextBytes};
 
 /// Which way a message travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

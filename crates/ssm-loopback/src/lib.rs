@@ -80,7 +80,7 @@ use tokio::task::AbortHandle;
 pub use crate::clusters::{Cluster, Container, Task};
 pub use crate::config::{Cells, Config, Profile, Upgrade};
 pub use crate::document::{Document, SessionType};
-pub use crate::fault::{Direction, RuleGuard, Verdict};
+pub use crate::fault::{Direction, Fault, FaultError, FaultGuard, RuleGuard, Verdict};
 pub use crate::kms::{Kms, KmsAnswer, KmsAuthority, KmsChallenge};
 
 use crate::control::DirectControl;
@@ -153,6 +153,15 @@ impl Loopback {
     /// rule whose verdict is not [`Verdict::Deliver`] decides.
     pub fn rule(&self, rule: impl FnMut(Direction, &Header) -> Verdict + Send + 'static) -> RuleGuard {
         self.service.rules.add(rule)
+    }
+
+    /// Makes something go wrong, in sessions that run as well as in new ones, until the guard is dropped. The form is the one of
+    /// `ssm loopback --fault` ([`fault::help`]): `loss=5%,direction=up`.
+    ///
+    /// # Errors
+    /// When `spec` does not have that form.
+    pub fn fault(&self, spec: &str) -> Result<FaultGuard, FaultError> {
+        Ok(self.service.faults.add(spec.parse()?))
     }
 
     /// Ends every session, tells both of its ends, and returns when no task, child process or port is left.

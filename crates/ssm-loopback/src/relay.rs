@@ -13,6 +13,8 @@
 //! the real service. Many frames are fed and flushed once a turn. Frames are forwarded as they came; only their header is
 //! looked at.
 
+mod faulty;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
@@ -29,7 +31,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::fault::{Direction, Verdict};
+use crate::fault::{Direction, Injector, Verdict};
 use crate::gateway::{Command, Socket, farewell};
 use crate::service::Service;
 use crate::service_message::{channel_closed, publication};
@@ -63,6 +65,9 @@ pub(crate) struct Relay {
     /// The agent has closed its socket in order, which it does only at the end.
     agent_left: bool,
     meter: Meter,
+    faults: Injector,
+    /// The session went away with the machine: nobody is told.
+    vanished: bool,
     timer: Pin<Box<Sleep>>,
     /// Something changed that the steps before this one should see.
     again: bool,
@@ -82,6 +87,16 @@ struct Peer {
     unflushed: bool,
     /// A pause_publication was sent that no start_publication has taken back.
     paused: bool,
+    /// The socket is there and dead.
+    silence: Silence,
+}
+
+/// Whether a socket is left alone on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Silence {
+    No,
+    Until(Instant),
+    ForGood,
 }
 
 /// Counts what a client sends.
@@ -99,6 +114,8 @@ impl Relay {
     pub(crate) fn new(session_id: String, service: Arc<Service>, commands: mpsc::Receiver<Command>) -> Self {
         let now = Instant::now();
         let expires = service.config.max_duration.map(|duration| now + duration);
+        let mut faults = Injector::new(service.faults.clone());
+        faults.refresh(now);
         Self {
             session_id,
             service,
@@ -110,6 +127,8 @@ impl Relay {
             finishing: None,
             agent_left: false,
             meter: Meter { since: now, count: 0, excess: 0 },
+            faults,
+            vanished: false,
             timer: Box::pin(sleep_until(now)),
             again: false,
         }
@@ -121,6 +140,9 @@ impl Relay {
         self.service.store().ending(&self.session_id);
         // Sockets that were on their way here are closed with the queue.
         self.commands.close();
+        if self.vanished {
+            (self.client.socket, self.agent.socket) = (None, None);
+        }
         let client = self.client.dismiss(&self.session_id, &output, &self.service);
         let agent = self.agent.dismiss(&self.session_id, &output, &self.service);
         tokio::join!(client, agent);
@@ -129,8 +151,16 @@ impl Relay {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.again = false;
+        let now = Instant::now();
+        self.faults.refresh(now);
         if let Poll::Ready(end) = self.poll_commands(cx) {
             return Poll::Ready(end);
+        }
+        if !self.faults.is_idle() {
+            self.break_what_is_due(now);
+        }
+        if self.vanished {
+            return Poll::Ready(End(String::new()));
         }
         self.release_late();
         self.poll_direction(cx, Direction::ClientToAgent);
@@ -165,6 +195,9 @@ impl Relay {
     fn poll_direction(&mut self, cx: &mut Context<'_>, direction: Direction) {
         let (from, to) = direction.ends();
         for _ in 0..BATCH {
+            if !self.faults.is_idle() && self.faults.is_full(direction, Instant::now()) {
+                return;
+            }
             match self.peer(to).poll_ready(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => self.detach(to),
@@ -210,7 +243,8 @@ impl Relay {
             }
         }
         match self.service.rules.judge(direction, &header) {
-            Verdict::Deliver => self.deliver(to, message),
+            Verdict::Deliver if self.faults.is_idle() => self.deliver(to, message),
+            Verdict::Deliver => self.forward_faultily(direction, &header, message),
             Verdict::Drop => {}
             Verdict::Duplicate => {
                 self.deliver(to, message.clone());
@@ -232,7 +266,7 @@ impl Relay {
 
     /// Counts a message of the client. True when it is to be cut for sending too many.
     fn exceeds_rate(&mut self) -> bool {
-        let Some(limit) = self.service.config.rate_limit else { return false };
+        let Some(limit) = self.faults.rate().or(self.service.config.rate_limit) else { return false };
         let now = self.last_activity;
         if now - self.meter.since >= RATE_PERIOD {
             let excess = if self.meter.count > limit { self.meter.excess + 1 } else { 0 };
@@ -279,7 +313,7 @@ impl Relay {
             let now = Instant::now();
             while let Some(entry) = self.peer(role).late.first_entry().filter(|entry| entry.key().0 <= now) {
                 let message = entry.remove();
-                self.deliver(role, message);
+                self.deliver_in_parts(role, message);
             }
         }
     }
@@ -289,13 +323,17 @@ impl Relay {
         let peer = self.peer(role);
         peer.socket = Some(socket);
         peer.paused = false;
+        peer.silence = Silence::No;
         peer.parked_bytes = 0;
         let parked = std::mem::take(&mut peer.parked);
         self.service.store().attached(&self.session_id, role);
+        let layout = self.service.layout();
+        if role == Role::Client && self.faults.starts_early() {
+            self.client.notify(publication(MessageType::StartPublication, layout));
+        }
         for message in parked {
             self.deliver(role, message);
         }
-        let layout = self.service.config.service_layout;
         let other = self.peer(role.other());
         other.paused = false;
         other.notify(publication(MessageType::StartPublication, layout));
@@ -314,9 +352,9 @@ impl Relay {
 
     /// Tells a peer, once, that its counterpart is not there.
     fn pause(&mut self, role: Role) {
-        let layout = self.service.config.service_layout;
+        let layout = self.service.layout();
         let peer = self.peer(role);
-        if peer.socket.is_some() && !peer.paused {
+        if peer.socket.is_some() && peer.silence == Silence::No && !peer.paused {
             peer.paused = true;
             peer.notify(publication(MessageType::PausePublication, layout));
             self.again = true;
@@ -324,10 +362,16 @@ impl Relay {
     }
 
     fn say_bye(&mut self) {
-        if let Some(socket) = self.client.socket.take() {
-            let goodbye = farewell(*socket, None, CloseCode::Normal, "Bye".to_owned());
+        self.dismiss(Role::Client, CloseCode::Normal);
+    }
+
+    /// Closes a socket in order.
+    fn dismiss(&mut self, role: Role, code: CloseCode) {
+        if let Some(socket) = self.peer(role).socket.take() {
+            let reason = if code == CloseCode::Normal { "Bye" } else { "" };
+            let goodbye = farewell(*socket, None, code, reason.to_owned());
             let _ = self.service.tasks.spawn(goodbye);
-            self.detach(Role::Client);
+            self.detach(role);
         }
     }
 
@@ -359,8 +403,11 @@ impl Relay {
         }
         let late = |peer: &Peer| peer.late.first_key_value().map(|((due, _), _)| *due);
         let finishing = self.finishing.as_ref().map(|(deadline, _)| *deadline);
-        let deadlines = [finishing, self.expires, idle, late(&self.client), late(&self.agent)];
-        if let Some(next) = deadlines.into_iter().flatten().min() {
+        let faults = if self.faults.is_idle() { None } else { self.faults.deadline(now) };
+        let loud = [self.client.silence.end(), self.agent.silence.end()];
+        let deadlines = [finishing, self.expires, idle, late(&self.client), late(&self.agent), faults];
+        let deadlines = deadlines.into_iter().chain(loud);
+        if let Some(next) = deadlines.flatten().min() {
             if self.timer.deadline() != next {
                 self.timer.as_mut().reset(next);
             }
@@ -388,26 +435,27 @@ impl Peer {
             late_count: 0,
             unflushed: false,
             paused: false,
+            silence: Silence::No,
         }
     }
 
     /// Whether a frame can be fed. An absent peer has room: its frames are parked or dropped.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         match &mut self.socket {
-            Some(socket) => socket.poll_ready_unpin(cx),
-            None => Poll::Ready(Ok(())),
+            Some(socket) if self.silence == Silence::No => socket.poll_ready_unpin(cx),
+            _ => Poll::Ready(Ok(())),
         }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
         match &mut self.socket {
-            Some(socket) => socket.poll_next_unpin(cx),
-            None => Poll::Pending,
+            Some(socket) if self.silence == Silence::No => socket.poll_next_unpin(cx),
+            _ => Poll::Pending,
         }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
-        if let Some(socket) = self.socket.as_mut().filter(|_| self.unflushed)
+        if let Some(socket) = self.socket.as_mut().filter(|_| self.unflushed && self.silence == Silence::No)
             && let Poll::Ready(result) = socket.poll_flush_unpin(cx)
         {
             self.unflushed = false;
@@ -418,7 +466,9 @@ impl Peer {
 
     /// Puts a frame into the socket's write buffer, which takes any number; [`poll_ready`](Self::poll_ready) bounds it.
     fn feed(&mut self, message: Message) -> Result<(), Error> {
-        let Some(socket) = &mut self.socket else { return Ok(()) };
+        let Some(socket) = self.socket.as_mut().filter(|_| self.silence == Silence::No) else {
+            return Ok(());
+        };
         self.unflushed = true;
         socket.start_send_unpin(message)
     }
@@ -447,8 +497,17 @@ impl Peer {
                 service.store().find(session_id).map(|record| record.target.clone()).unwrap_or_default()
             }
         };
-        let last = channel_closed(session_id, &destination, output, service.config.service_layout);
+        let last = channel_closed(session_id, &destination, output, service.layout());
         farewell(*socket, Some(last), CloseCode::Normal, String::new()).await;
+    }
+}
+
+impl Silence {
+    fn end(self) -> Option<Instant> {
+        match self {
+            Self::Until(at) => Some(at),
+            Self::No | Self::ForGood => None,
+        }
     }
 }
 

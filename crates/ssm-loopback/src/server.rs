@@ -19,8 +19,8 @@ use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 use crate::api::{self, ApiError};
-use crate::config::{Cells, Upgrade};
-use crate::service::Service;
+use crate::config::Upgrade;
+use crate::service::{AGENT_HEADER, Service};
 use crate::sigv4::{SignatureError, SignedRequest, query_pairs};
 use crate::{ecs, gateway, kms, query, random};
 
@@ -138,6 +138,14 @@ fn upgrade(
         service.verifier("ssmmessages").verify(&signed)?;
     }
     check_channel(service, session_id, request.uri().query())?;
+    if !request.headers().contains_key(AGENT_HEADER)
+        && let Some(status) = service.faults.upgrade()
+    {
+        return Err(ApiError {
+            status: StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
+            ..ApiError::new("FaultException", "a fault refuses the upgrade")
+        });
+    }
     let response = create_response_with_body(&request, Full::default)
         .map_err(|error| ApiError::new("BadRequestException", error.to_string()))?;
     let opened = gateway::open(service.clone(), session_id.to_owned(), hyper::upgrade::on(&mut request));
@@ -154,7 +162,7 @@ fn check_channel(service: &Service, session_id: &str, query: Option<&str>) -> Re
         status: StatusCode::NOT_FOUND,
         ..ApiError::new("ChannelNotFoundException", "there is no such data channel")
     })?;
-    if service.config.cells == Cells::RotateOnResume {
+    if service.cells_expire() {
         let cell = Service::cell_number(record.cell);
         if !query_pairs(query).any(|(name, value)| name == "cell-number" && value == cell) {
             return Err(ApiError::new(

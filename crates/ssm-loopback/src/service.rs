@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 use serde_json::Value;
-use ssm_proto::Token;
+use ssm_proto::{Layout, Token};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
@@ -17,7 +17,7 @@ use crate::agent;
 use crate::clusters::Cluster;
 use crate::config::{Cells, Config};
 use crate::document::{self, Document, ParameterError, SessionType};
-use crate::fault::Rules;
+use crate::fault::{Cell, Faults, Refusal, Rules};
 use crate::gateway::Command;
 use crate::kms::KeyStore;
 use crate::random;
@@ -29,11 +29,15 @@ use crate::tasks::Tasks;
 /// How long an agent may take to end after its session has.
 const AGENT_GRACE: Duration = Duration::from_secs(3);
 
+/// Says that an upgrade is the agent's, which faults of the client's leave alone.
+pub(crate) const AGENT_HEADER: &str = "x-loopback-end";
+
 /// Everything the tasks of a loopback share.
 pub(crate) struct Service {
     pub(crate) config: Arc<Config>,
     pub(crate) keys: KeyPair,
     pub(crate) rules: Arc<Rules>,
+    pub(crate) faults: Arc<Faults>,
     pub(crate) tasks: Tasks,
     pub(crate) data_keys: KeyStore,
     documents: BTreeMap<String, Document>,
@@ -88,6 +92,15 @@ pub(crate) enum StartError {
 #[error("Session {0} does not exist.")]
 pub(crate) struct UnknownSession(pub(crate) String);
 
+/// Why a session is not resumed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ResumeError {
+    #[error(transparent)]
+    Unknown(#[from] UnknownSession),
+    #[error("a fault refuses to resume the session")]
+    Refused(Refusal),
+}
+
 /// What the agent is told about a session it is to run.
 #[derive(Debug, Clone)]
 pub(crate) struct SessionStart {
@@ -114,13 +127,24 @@ pub(crate) struct AgentChannel {
     pub(crate) token: Token,
 }
 
+impl std::fmt::Debug for AgentEndpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AgentEndpoint").field("session_id", &self.session_id).finish_non_exhaustive()
+    }
+}
+
 impl Service {
     pub(crate) fn new(config: Config, addr: SocketAddr) -> Self {
         let documents = document::built_in().into_iter().chain(config.documents.iter().cloned());
+        let faults = Faults::default();
+        for fault in &config.faults {
+            faults.add_for_good(fault.clone());
+        }
         Self {
             documents: documents.map(|document| (document.name.clone(), document)).collect(),
             keys: KeyPair::random(),
             rules: Arc::default(),
+            faults: Arc::new(faults),
             tasks: Tasks::new(),
             data_keys: KeyStore::default(),
             addr,
@@ -197,14 +221,38 @@ impl Service {
     }
 
     /// A new token for a session that has not ended, and the session alone for one that has.
-    pub(crate) fn resume_session(&self, id: &str) -> Result<SessionAnswer, UnknownSession> {
+    pub(crate) fn resume_session(&self, id: &str) -> Result<SessionAnswer, ResumeError> {
         if self.store().find(id).is_none() {
-            return Err(UnknownSession(id.to_owned()));
+            return Err(UnknownSession(id.to_owned()).into());
         }
-        if self.config.cells == Cells::RotateOnResume {
+        if let Some(refusal) = self.faults.resume() {
+            return Err(ResumeError::Refused(refusal));
+        }
+        let moved = self.faults.cell();
+        let old_url = self.stream_url(id);
+        if moved.is_some() || self.config.cells == Cells::RotateOnResume {
             self.store().rotate_cell(id);
         }
-        Ok(SessionAnswer { session_id: id.to_owned(), channel: self.client_channel(id) })
+        let mut channel = self.client_channel(id);
+        if let Some(channel) = &mut channel {
+            if moved == Some(Cell::Stale) {
+                channel.stream_url = old_url;
+            }
+            if self.faults.token_is_used() {
+                let _ = self.store().redeem(id, &channel.token, Instant::now());
+            }
+        }
+        Ok(SessionAnswer { session_id: id.to_owned(), channel })
+    }
+
+    /// Whether a stream URL of another cell than the session's is refused.
+    pub(crate) fn cells_expire(&self) -> bool {
+        self.config.cells == Cells::RotateOnResume || self.faults.cells_expire()
+    }
+
+    /// The header of the messages the service makes itself.
+    pub(crate) fn layout(&self) -> Layout {
+        self.faults.layout().unwrap_or(self.config.service_layout)
     }
 
     /// Ends a session: from the moment this returns nobody can attach to it. Ending one that has ended changes nothing.
@@ -292,6 +340,16 @@ impl Service {
 }
 
 impl AgentEndpoint {
+    /// Starts a task that ends with the loopback at the latest.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let _ = self.service.tasks.spawn(task);
+    }
+
+    /// What goes wrong on purpose.
+    pub(crate) fn faults(&self) -> &Arc<Faults> {
+        &self.service.faults
+    }
+
     /// The loopback's own KMS, which the agent's role may use.
     pub(crate) fn data_keys(&self) -> &KeyStore {
         &self.service.data_keys
@@ -303,7 +361,8 @@ impl AgentEndpoint {
         let lifetime = service.config.token_lifetime;
         let token = service.store().mint(&self.session_id, Role::Agent, Instant::now(), lifetime)?;
         let url: Uri = service.stream_url(&self.session_id).parse().ok()?;
-        let headers = service.verifier("ssmmessages").authorization(&Method::GET, &url).ok()?;
+        let mut headers = service.verifier("ssmmessages").authorization(&Method::GET, &url).ok()?;
+        headers.insert(AGENT_HEADER, HeaderValue::from_static("agent"));
         Some(AgentChannel { url, headers, token })
     }
 }

@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::Role as WebSocketRole;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use crate::fault::Faults;
 use crate::gateway::{Socket, farewell, socket_config};
 use crate::kms::KeyStore;
 use crate::random;
@@ -98,6 +99,16 @@ impl Wire {
     /// What decrypts data keys here.
     pub(crate) fn data_keys(&self) -> &KeyStore {
         self.endpoint.data_keys()
+    }
+
+    /// Where the agent connects to.
+    pub(crate) fn endpoint(&self) -> &AgentEndpoint {
+        &self.endpoint
+    }
+
+    /// What goes wrong on purpose.
+    pub(crate) fn faults(&self) -> &Arc<Faults> {
+        self.endpoint.faults()
     }
 
     /// Begins to connect, with a new token. The session is gone when there is none to be had.

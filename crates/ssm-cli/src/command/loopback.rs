@@ -25,7 +25,8 @@ pub(crate) async fn run(args: &LoopbackArgs) -> Result<ExitCode, Error> {
         challenge: KmsChallenge::Offered,
         authority: authority(args),
     });
-    let mut config = Config { port: args.port, profile: args.agent.profile.into(), kms, ..Config::default() };
+    let (profile, faults) = (args.agent.profile.into(), args.fault.clone());
+    let mut config = Config { port: args.port, profile, kms, faults, ..Config::default() };
     if let Some(target) = &args.target {
         config.targets = vec![target.to_string()];
     }

@@ -9,7 +9,9 @@ use ssm_proto::body::PortProperties;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::OnceCell;
 
-use super::Finish;
+use super::{Finish, slow};
+use crate::fault::Dial as Fault;
+use crate::service::AgentEndpoint;
 use std::sync::Arc;
 
 /// A connection attempt. AWS's agent sets no limit to it but the system's own.
@@ -21,6 +23,8 @@ pub(super) struct Destination {
     host: String,
     port: u16,
     addresses: Arc<OnceCell<Vec<SocketAddr>>>,
+    /// What knows of faults.
+    endpoint: Option<AgentEndpoint>,
 }
 
 impl Destination {
@@ -31,11 +35,17 @@ impl Destination {
         let port = properties.port_number.parse().map_err(|_| {
             Finish::failed(format!("Port number {} is not a port.", properties.port_number.escape_debug()))
         })?;
-        let destination = Self { host: properties.host.clone(), port, addresses: Arc::default() };
+        let destination =
+            Self { host: properties.host.clone(), port, addresses: Arc::default(), endpoint: None };
         match destination.host.parse::<IpAddr>() {
             Ok(address) if is_forbidden(address) => Err(destination.forbidden()),
             _ => Ok(destination),
         }
+    }
+
+    /// With the faults that this end of the session knows of.
+    pub(super) fn known_to(self, endpoint: AgentEndpoint) -> Self {
+        Self { endpoint: Some(endpoint), ..self }
     }
 
     /// Begins to connect.
@@ -49,9 +59,19 @@ impl Destination {
             if addresses.is_empty() {
                 return Err(io::Error::new(io::ErrorKind::NotFound, "missing address"));
             }
+            let faulty = destination.endpoint.as_ref().map(|endpoint| endpoint.faults());
+            match faulty.and_then(|faults| faults.dial()) {
+                None => {}
+                Some(Fault::Refused) => return Err(io::ErrorKind::ConnectionRefused.into()),
+                Some(Fault::Stuck) => std::future::pending().await,
+                Some(Fault::Late(time)) => tokio::time::sleep(time).await,
+            }
             let stream = TcpStream::connect(&addresses[..]).await?;
             stream.set_nodelay(true)?;
-            Ok(stream)
+            match (faulty.and_then(|faults| faults.destination()), &destination.endpoint) {
+                (Some(behaviour), Some(endpoint)) => slow::put_before(stream, behaviour, endpoint).await,
+                _ => Ok(stream),
+            }
         })
     }
 

@@ -10,6 +10,7 @@ mod mux;
 mod pace;
 mod shell;
 mod single;
+mod slow;
 
 use std::process::ExitStatus;
 use std::task::{Context, Poll};
@@ -92,7 +93,7 @@ impl Plugin {
             }
             SessionKind::Port(mode) => {
                 let port = ready.port.clone().unwrap_or_default();
-                let destination = Destination::new(&port)?;
+                let destination = Destination::new(&port)?.known_to(wire.endpoint().clone());
                 match mode {
                     PortMode::Mux { keep_alive } => {
                         Ok(Self::Mux(MuxPort::start(destination, keep_alive, config.profile, wire)))

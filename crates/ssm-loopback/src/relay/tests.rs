@@ -1,5 +1,7 @@
 //! The gateway and the relay between two real sockets, without the loopback's own agent.
 
+mod faults;
+
 use std::net::Ipv4Addr;
 use std::time::SystemTime;
 
@@ -337,6 +339,12 @@ struct Rig {
 }
 
 impl Rig {
+    /// With these faults.
+    async fn faulty(faults: &[&str]) -> Self {
+        let faults = faults.iter().map(|spec| spec.parse().unwrap()).collect();
+        Self::start(Config { faults, ..Config::default() }).await
+    }
+
     async fn start(config: Config) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let service = Arc::new(Service::new(config, listener.local_addr().unwrap()));
