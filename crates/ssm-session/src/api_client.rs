@@ -4,9 +4,10 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::connection::{CaptureSmithyConnection, ConnectionMetadata};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
@@ -16,10 +17,13 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
+use bytes::Bytes;
 use http::Uri;
+use http_body::{Body, Frame};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::time::Sleep;
 use tower_service::Service;
 
 use crate::credentials::find;
@@ -33,6 +37,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long an answer may take when the caller sets no limit.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Longest answer: the longest of AWS's are pages of some megabytes.
+const ANSWER_MAX: u64 = 16 * 1024 * 1024;
 
 /// How long a connection is kept for the next call.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -145,12 +152,61 @@ impl HttpConnector for Api {
             show_connection(&mut request);
             tell_attempt(&request);
             match tokio::time::timeout(limit, pool.request(request)).await {
-                Ok(Ok(response)) => HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
+                Ok(Ok(response)) => HttpResponse::try_from(response.map(|body| bounded(body, limit)))
                     .map_err(|error| ConnectorError::other(error.into(), None)),
                 Ok(Err(error)) => Err(connector_error(error)),
                 Err(elapsed) => Err(ConnectorError::timeout(elapsed.into())),
             }
         })
+    }
+}
+
+/// An answer that has an end: in bytes, and in time, which begins anew behind its head.
+fn bounded<B>(body: B, limit: Duration) -> SdkBody
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Sync + Unpin + 'static,
+{
+    SdkBody::from_body_1_x(Bounded {
+        body,
+        left: ANSWER_MAX,
+        limit,
+        end: Box::pin(tokio::time::sleep(limit)),
+    })
+}
+
+struct Bounded<B> {
+    body: B,
+    left: u64,
+    limit: Duration,
+    end: Pin<Box<Sleep>>,
+}
+
+impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Body for Bounded<B> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            ready!(self.end.as_mut().poll(cx));
+            return Poll::Ready(Some(Err(format!(
+                "the answer took longer than {} s",
+                self.limit.as_secs_f64()
+            )
+            .into())));
+        };
+        let Some(frame) = frame else { return Poll::Ready(None) };
+        let frame = frame.map_err(Into::into)?;
+        let len = frame.data_ref().map_or(0, Bytes::len) as u64;
+        match self.left.checked_sub(len) {
+            Some(left) => self.left = left,
+            None => {
+                return Poll::Ready(Some(Err(format!("the answer is longer than {ANSWER_MAX} bytes").into())));
+            }
+        }
+        Poll::Ready(Some(Ok(frame)))
     }
 }
 
@@ -223,5 +279,53 @@ impl Service<Uri> for Connector {
 impl Connection for Stream {
     fn connected(&self) -> Connected {
         Connected::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::credentials::causes;
+
+    /// An answer that gives the same part again and again, with nothing to wait for or for ever.
+    struct Endless(Bytes);
+
+    impl Body for Endless {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            if self.0.is_empty() { Poll::Pending } else { Poll::Ready(Some(Ok(Frame::data(self.0.clone())))) }
+        }
+    }
+
+    async fn end_of(part: Bytes, limit: Duration) -> (u64, String) {
+        let mut body = Box::pin(bounded(Endless(part), limit));
+        let mut read = 0;
+        loop {
+            let frame = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await.unwrap();
+            match frame {
+                Ok(frame) => read += frame.into_data().unwrap().len() as u64,
+                Err(error) => return (read, causes(&*error)),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_an_error_and_not_kept() {
+        let (read, told) = end_of(vec![b'x'; 1 << 20].into(), Duration::from_secs(60)).await;
+        assert_eq!(read, ANSWER_MAX);
+        assert!(told.contains("longer than 16777216 bytes"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_never_comes_is_an_error() {
+        let (_, told) = end_of(Bytes::new(), Duration::from_millis(20)).await;
+        assert!(told.contains("longer than 0.02 s"), "{told}");
     }
 }
