@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use aws_config::{ConfigLoader, SdkConfig};
-use aws_sdk_ec2::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::{Filter as Ec2Filter, Instance};
 use aws_sdk_ssm::types::{InstanceInformation, InstanceInformationStringFilter, PingStatus};
 use aws_smithy_http_client::Builder;
@@ -13,7 +13,7 @@ use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use crate::inventory::{Filter, Inventory};
 use crate::lookup::is_computer_name;
 use crate::node::NODES_PAGE;
-use crate::text::visible;
+use crate::text::{causes, visible};
 use crate::{InstanceId, LookupError, LookupErrorKind, Match, Matches, More, SessionTarget};
 
 /// [`Inventory`] on EC2's DescribeInstances and Systems Manager's DescribeInstanceInformation, a page at a time.
@@ -192,7 +192,7 @@ where
             (LookupErrorKind::Service, format!("{action} failed: {code} {text}"))
         }
         (SdkError::DispatchFailure(failure), _) if !failure.is_io() && !failure.is_timeout() => {
-            let cause = DisplayErrorContext(error).to_string();
+            let cause = causes(error);
             let kind = if cause.contains("redential") {
                 LookupErrorKind::Credentials
             } else {
@@ -201,12 +201,9 @@ where
             (kind, format!("{action} was not sent: {cause}"))
         }
         (SdkError::ConstructionFailure(_), _) => {
-            (LookupErrorKind::Invalid, format!("{action} cannot be called: {}", DisplayErrorContext(error)))
+            (LookupErrorKind::Invalid, format!("{action} cannot be called: {}", causes(error)))
         }
-        _ => (
-            LookupErrorKind::Unreachable,
-            format!("{action} was not answered: {}", DisplayErrorContext(error)),
-        ),
+        _ => (LookupErrorKind::Unreachable, format!("{action} was not answered: {}", causes(error))),
     };
     LookupError::new(kind, message)
 }

@@ -39,6 +39,22 @@ pub(crate) fn visible(text: &str) -> String {
     shown
 }
 
+/// What an error and its causes say. What the SDK shows of them has the whole answer in it, which may be a secret and paint the
+/// terminal.
+#[cfg(feature = "aws")]
+pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        if words.last().is_none_or(|last| !last.contains(&text)) {
+            words.push(text);
+        }
+        next = error.source();
+    }
+    words.join(": ")
+}
+
 /// Whether a character leaves a mark of its own. Controls, formats (bidirectional ones among them), spaces other than `' '`,
 /// private use and what Unicode has not assigned do not; neither do marks that change the character in front of them, because
 /// some of those cannot be seen.

@@ -246,8 +246,9 @@ fn is_undefined(causes: &str) -> bool {
     causes.contains("was not defined")
 }
 
-/// An error with all that led to it.
-pub(crate) fn causes(error: &(dyn StdError + 'static)) -> String {
+/// An error with all that led to it, in the words of each. What the SDK itself shows of an error has the whole answer in it, which may
+/// be a secret.
+pub fn causes(error: &(dyn StdError + 'static)) -> String {
     let mut words: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {

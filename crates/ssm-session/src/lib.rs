@@ -75,7 +75,7 @@ pub use control::{
 #[cfg(feature = "aws")]
 pub use credentials::code::{CodePrompt, CodeRequest};
 #[cfg(feature = "aws")]
-pub use credentials::profile_ca_bundle;
+pub use credentials::{causes, profile_ca_bundle};
 pub use dial::DialError;
 pub use document::StartSession;
 pub use endpoint::{Endpoint, EndpointError};

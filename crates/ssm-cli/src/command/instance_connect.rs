@@ -96,7 +96,8 @@ async fn call(
     PublicKey(key): &PublicKey,
 ) -> Result<(), Error> {
     use aws_sdk_ec2instanceconnect::Client;
-    use aws_sdk_ec2instanceconnect::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+    use aws_sdk_ec2instanceconnect::error::{ProvideErrorMetadata, SdkError};
+    use ssm_session::causes;
 
     let account = crate::options::account(connection).await?;
     let client = Client::new(account.sdk_config());
@@ -115,7 +116,7 @@ async fn call(
         }
         (_, "EC2InstanceStateInvalidException") => format!("{target} is not running ({text})"),
         (SdkError::ServiceError(_), code) => format!("{code} {text}"),
-        _ => format!("EC2 Instance Connect was not reached: {}", DisplayErrorContext(&error)),
+        _ => format!("EC2 Instance Connect was not reached: {}", causes(&error)),
     }))
 }
 

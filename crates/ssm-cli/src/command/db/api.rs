@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 
 use aws_sdk_rds::error::{ProvideErrorMetadata, SdkError};
-use ssm_session::{ControlError, DialError};
+use ssm_session::{ControlError, DialError, causes};
 
 use crate::error::Error;
 
@@ -46,18 +46,6 @@ where
         }
         code => format!("{action} failed: {code} {text}"),
     }
-}
-
-/// What an error and its causes say. Not what the SDK shows of them: that has the answer in it, which may be a secret.
-fn causes(error: &(dyn StdError + 'static)) -> String {
-    let mut words: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        words.push(error.to_string());
-        next = error.source();
-    }
-    words.dedup();
-    words.join(": ")
 }
 
 /// The error of this type among an error's causes.

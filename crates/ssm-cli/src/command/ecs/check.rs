@@ -4,12 +4,13 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use aws_sdk_ecs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecs::types::{
     Cluster, ClusterField, Container, ContainerDefinition, LaunchType, ManagedAgent, ManagedAgentName,
     PidMode, Task, TaskDefinition,
 };
 use serde_json::json;
+use ssm_session::causes;
 
 use super::Ecs;
 use super::place::{Ask, Chosen, Wanted, choose_task};
@@ -182,7 +183,7 @@ where
             format!("denied: your permissions do not allow {action} ({text})")
         }
         (Some(code), text) => format!("{action} failed: {code} {text}"),
-        (None, _) => format!("{action} was not answered: {}", DisplayErrorContext(error)),
+        (None, _) => format!("{action} was not answered: {}", causes(error)),
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use aws_sdk_ecs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecs::operation::execute_command::{ExecuteCommandError, ExecuteCommandOutput};
-use ssm_session::{ControlPlane, Endpoint, Session, SessionId, Token};
+use ssm_session::{ControlPlane, Endpoint, Session, SessionId, Token, causes};
 
 use super::place::{Ask, Chosen, Wanted, choose};
 use super::{Ecs, check};
@@ -135,7 +135,7 @@ impl Refusal {
                 false,
             ),
             Some(code) => (format!("ecs:ExecuteCommand failed: {code} {said}"), false),
-            None => (format!("ecs:ExecuteCommand was not answered: {}", DisplayErrorContext(error)), false),
+            None => (format!("ecs:ExecuteCommand was not answered: {}", causes(error)), false),
         };
         Self { text, asks_for_a_check }
     }

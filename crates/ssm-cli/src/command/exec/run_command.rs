@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::config::Builder;
-use aws_sdk_ssm::error::{DisplayErrorContext, ProvideErrorMetadata as _};
+use aws_sdk_ssm::error::ProvideErrorMetadata as _;
 use aws_sdk_ssm::types::CommandInvocationStatus as Status;
+use ssm_session::causes;
 
 use super::lines::{Form, Lines, Outcome, Stream};
 use super::many::Tally;
@@ -108,7 +109,7 @@ impl Fleet {
             .set_comment(comment)
             .send()
             .await
-            .map_err(|error| Error::RunCommand(DisplayErrorContext(error).to_string()))?;
+            .map_err(|error| Error::RunCommand(causes(&error)))?;
         let id = sent.command().and_then(|command| command.command_id());
         id.map(str::to_owned).ok_or_else(|| Error::RunCommand("the service gave the command no id".into()))
     }
@@ -121,7 +122,7 @@ impl Fleet {
             Ok(answer) => answer,
             // It takes a moment to get there.
             Err(error) if error.code() == Some("InvocationDoesNotExist") => return Ok(None),
-            Err(error) => return Err(Error::RunCommand(DisplayErrorContext(error).to_string())),
+            Err(error) => return Err(Error::RunCommand(causes(&error))),
         };
         let Some(status) = answer.status() else { return Ok(None) };
         if matches!(status, Status::Pending | Status::InProgress | Status::Delayed | Status::Cancelling) {
@@ -154,7 +155,7 @@ impl Fleet {
         commands.dedup();
         for command in commands {
             if let Err(error) = self.client.cancel_command().command_id(command).send().await {
-                say(format_args!("the command was not cancelled: {}", DisplayErrorContext(error)));
+                say(format_args!("the command was not cancelled: {}", causes(&error)));
             }
         }
     }
