@@ -113,9 +113,20 @@ impl Display for Visible<'_> {
     }
 }
 
-/// Whether a character makes what follows look like something else: marks of writing direction, and those without width.
+/// Whether a character makes what is around it look like something else: marks of writing direction, those without width, and tags.
 fn turns_text(char: char) -> bool {
-    matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    matches!(
+        char,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 /// A number of bytes for a person.
@@ -164,6 +175,17 @@ mod tests {
     fn control_characters_are_written_out() {
         let text = "a\x1b[2Jb\u{9b}31mc\u{202e}d\x07";
         assert_eq!(visible(text, Lines::Joined).to_string(), "a\\u{1b}[2Jb\\u{9b}31mc\\u{202e}d\\u{7}");
+    }
+
+    #[test]
+    fn what_hides_or_turns_text_is_written_out() {
+        for char in
+            ['\u{85}', '\u{ad}', '\u{61c}', '\u{180e}', '\u{2066}', '\u{206a}', '\u{fff9}', '\u{e0041}']
+        {
+            let shown = visible(&format!("a{char}b"), Lines::Joined).to_string();
+            assert!(shown.starts_with("a\\u{") && shown.ends_with("}b"), "{shown}");
+        }
+        assert_eq!(visible("é中ا–", Lines::Joined).to_string(), "é中ا–");
     }
 
     #[test]
