@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
 #[cfg(unix)]
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::time::Sleep;
 
 use crate::connection::LocalEnd;
@@ -206,16 +206,25 @@ fn bind_loopback(port: u16) -> io::Result<Bound> {
 /// A socket for this user alone. What an earlier run left behind at the path is replaced; anything else is not touched.
 #[cfg(unix)]
 fn bind_unix(path: &Path) -> io::Result<Bound> {
+    use std::fs::{File, Permissions};
+    use std::os::fd::AsFd as _;
     use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+
+    let private = || Permissions::from_mode(0o600);
     if std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
         && std::os::unix::net::UnixStream::connect(path)
             .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
     {
         std::fs::remove_file(path)?;
     }
-    let listener = UnixListener::bind(path)?;
+    let socket = UnixSocket::new_stream()?;
+    // Linux makes the file with the mode that the socket has (`unix_bind_bsd`), so it is never open to others.
+    let _ = File::from(socket.as_fd().try_clone_to_owned()?).set_permissions(private());
+    socket.bind(path)?;
     let file = SocketFile { path: path.to_owned(), id: file_id(path) };
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    // Elsewhere it is closed before anybody can connect.
+    std::fs::set_permissions(path, private())?;
+    let listener = socket.listen(BACKLOG)?;
     Ok(Bound {
         sockets: vec![Socket::Unix(listener, file)],
         addresses: vec![LocalAddr::Unix(path.to_owned())],
