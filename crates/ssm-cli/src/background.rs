@@ -7,7 +7,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -195,9 +195,12 @@ fn log(id: &str) -> io::Result<Log> {
     let running = registry::peers()?;
     remove_old(&folder, LOG_KEPT, |id| running.iter().any(|peer| peer.id == id))?;
     let path = folder.join(format!("{id}{LOG_SUFFIX}"));
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
-    file.set_len(0)?;
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    // Of a process that had this number before: whoever reads it goes on with what is in it.
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = OpenOptions::new().create_new(true).append(true).mode(0o600).open(&path)?;
     Ok(Log { file, path, kept: false })
 }
 

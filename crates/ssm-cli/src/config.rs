@@ -14,7 +14,7 @@ mod file;
 mod mistake;
 mod setting;
 
-use std::fs::{File as OsFile, Metadata};
+use std::fs::{self, File as OsFile, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -90,6 +90,10 @@ impl Config {
         let variables = variables.map_err(ConfigError::Variable)?;
         let path = Self::path(flag);
         let file = match &path {
+            Some((path, Named::No)) if is_pipe(path) => {
+                let why = "is a pipe, which may never end; name it with --config to have it read";
+                return Err(ConfigError::Refused { path: path.into(), why });
+            }
             Some((path, named)) => match read(path) {
                 Ok(text) => File::parse(path, &text)?,
                 Err(ConfigError::Unreadable { source, .. }) if *named == Named::No && is_absent(&source) => {
@@ -267,6 +271,10 @@ fn refusal(found: &Metadata, user: u32) -> Option<&'static str> {
     others_write.then_some("can be written by others; close it with chmod go-w")
 }
 
+fn is_pipe(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo())
+}
+
 fn is_absent(error: &io::Error) -> bool {
     // What stands in place of a folder is no folder with a configuration.
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
@@ -274,7 +282,6 @@ fn is_absent(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

@@ -22,7 +22,7 @@ pub(crate) fn runtime_folder() -> io::Result<PathBuf> {
     let runtime = base.as_ref().and_then(BaseDirs::runtime_dir);
     let folder = match runtime.filter(|folder| fs::metadata(folder).is_ok_and(|found| is_own(&found))) {
         Some(folder) => folder.join("ssm"),
-        None => std::env::temp_dir().join(format!("ssm-{}", geteuid().as_raw())),
+        None => temporary().join(format!("ssm-{}", geteuid().as_raw())),
     };
     private(&folder)?;
     Ok(folder)
@@ -34,8 +34,7 @@ pub(crate) fn runtime_folder() -> io::Result<PathBuf> {
 ///
 /// As [`runtime_folder`].
 pub(crate) fn state_folder() -> io::Result<PathBuf> {
-    let project = ProjectDirs::from("", "", "ssm");
-    let Some(project) = project else { return runtime_folder() };
+    let Some(project) = project() else { return runtime_folder() };
     let folder = project.state_dir().unwrap_or_else(|| project.data_local_dir());
     if let Some(parent) = folder.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
@@ -64,9 +63,8 @@ pub(crate) fn sessions_folder() -> io::Result<PathBuf> {
 /// As [`runtime_folder`], and for a user without a home.
 #[cfg(feature = "lookup")]
 pub(crate) fn cache_folder() -> io::Result<PathBuf> {
-    let project = ProjectDirs::from("", "", "ssm");
     let project =
-        project.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no home folder"))?;
+        project().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no home folder"))?;
     let folder = project.cache_dir();
     if let Some(parent) = folder.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
@@ -78,7 +76,22 @@ pub(crate) fn cache_folder() -> io::Result<PathBuf> {
 /// The configuration: `$XDG_CONFIG_HOME/ssm/config.toml`, which is `~/.config/ssm/config.toml` unless set, or the system's own
 /// place. `None` for a user without a home.
 pub(crate) fn config_file() -> Option<PathBuf> {
-    Some(ProjectDirs::from("", "", "ssm")?.config_dir().join("config.toml"))
+    Some(project()?.config_dir().join("config.toml"))
+}
+
+/// The folders of a user who has a home. One that is relative is none: it would be another one in each folder, and somebody else's in
+/// some.
+fn project() -> Option<ProjectDirs> {
+    ProjectDirs::from("", "", "ssm").filter(|project| {
+        [project.config_dir(), project.cache_dir(), project.data_local_dir()]
+            .iter()
+            .all(|folder| folder.is_absolute())
+    })
+}
+
+/// The folder of temporary files, wherever a relative `TMPDIR` would be.
+fn temporary() -> PathBuf {
+    Some(std::env::temp_dir()).filter(|folder| folder.is_absolute()).unwrap_or_else(|| "/tmp".into())
 }
 
 /// Makes a folder for this user alone, or makes sure that it is one.

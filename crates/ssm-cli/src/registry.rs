@@ -2,12 +2,15 @@
 //! and takes the order to end.
 //!
 //! One question a connection: a line of JSON, answered by a line of JSON. Nothing secret is asked or answered, and only this user
-//! can open the folder.
+//! can open the folder. Each side asks the system who the other one is, should the folder ever be open to others.
 
 mod entry;
 mod peer;
 
 use std::path::PathBuf;
+
+use rustix::process::geteuid;
+use tokio::net::UnixStream;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +19,11 @@ pub(crate) use self::peer::{Peer, PeerError, peers};
 
 /// What the name of a socket ends in; in front of it is the id.
 const SUFFIX: &str = ".sock";
+
+/// Whether the other side is a process of this user, or of root, who can do everything anyway.
+fn is_own(stream: &UnixStream) -> bool {
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == geteuid().as_raw() || peer.uid() == 0)
+}
 
 /// What can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -212,13 +212,19 @@ fn path(session: &str) -> io::Result<PathBuf> {
 fn write(entry: &Remembered) -> io::Result<()> {
     let path = path(&entry.session)?;
     let new = path.with_extension(format!("{}.new", std::process::id()));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    // Of a process that had this number before and was killed.
+    let _ = fs::remove_file(&new);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     file.write_all(serde_json::to_string(entry).map_err(io::Error::other)?.as_bytes())?;
     fs::rename(&new, &path)
 }
 
 fn read(path: &PathBuf) -> io::Result<Remembered> {
     let mut json = Vec::new();
+    // A pipe would be waited for.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     File::open(path)?.take(LEN_MAX).read_to_end(&mut json)?;
     serde_json::from_slice(&json).map_err(io::Error::other)
 }

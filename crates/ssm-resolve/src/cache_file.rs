@@ -27,9 +27,13 @@ impl CacheFile {
         &self.path
     }
 
-    /// Reads the file. One that is absent, unreadable, too long or damaged is an empty cache.
+    /// Reads the file. One that is absent, unreadable, too long or damaged is an empty cache, and so is what is no file.
     pub fn load(&self) -> Cache {
         let mut json = Vec::new();
+        // A pipe would be waited for.
+        if !fs::metadata(&self.path).is_ok_and(|found| found.is_file()) {
+            return Cache::default();
+        }
         let read =
             File::open(&self.path).and_then(|file| file.take(MAX_CACHE_FILE_LEN + 1).read_to_end(&mut json));
         match read {

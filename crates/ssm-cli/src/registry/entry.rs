@@ -14,7 +14,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::places;
 
-use super::{Answer, Request, SUFFIX, Tunnel, peer};
+use super::{Answer, Request, SUFFIX, Tunnel, is_own, peer};
 
 /// Questions answered at a time.
 const CLIENTS_MAX: usize = 16;
@@ -134,6 +134,10 @@ async fn serve(listener: UnixListener, shared: Arc<Shared>) {
 }
 
 async fn answer(mut stream: UnixStream, shared: Arc<Shared>) {
+    if !is_own(&stream) {
+        tracing::warn!("somebody else asked, and got no answer");
+        return;
+    }
     let Ok(Ok(request)) = tokio::time::timeout(CLIENT_TIMEOUT, request(&mut stream)).await else { return };
     let answer = match request {
         Some(Request::Status) => Answer::Status((shared.status)(&shared.id)),

@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 
 use crate::places;
 
-use super::{Answer, Request, SUFFIX, Tunnel};
+use super::{Answer, Request, SUFFIX, Tunnel, is_own};
 
 /// Longest answer.
 const ANSWER_MAX: u64 = 1024 * 1024;
@@ -37,6 +37,9 @@ pub(crate) enum PeerError {
     /// It is there and says nothing.
     #[error("it does not answer: {0}")]
     Silent(io::Error),
+    /// Another user is behind it.
+    #[error("somebody else answers for it")]
+    Foreign,
     /// It says something else.
     #[error("its answer cannot be read; it may be of another version")]
     Unreadable,
@@ -100,7 +103,9 @@ impl Peer {
                 let _ = fs::remove_file(&self.path);
                 Err(PeerError::Gone)
             }
-            stream => stream.map_err(PeerError::Silent),
+            Ok(stream) if is_own(&stream) => Ok(stream),
+            Ok(_) => Err(PeerError::Foreign),
+            Err(error) => Err(PeerError::Silent(error)),
         }
     }
 

@@ -46,6 +46,8 @@ impl Store {
     pub(crate) fn read<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
         let path = self.path(key);
         let mut text = Secret::new(Vec::new());
+        // A pipe would be waited for.
+        fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
         File::open(&path).ok()?.take(LEN_MAX).read_to_end(text.expose_mut()).ok()?;
         match serde_json::from_slice(text.expose()) {
             Ok(value) => Some(value),
