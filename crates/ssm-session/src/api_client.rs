@@ -203,7 +203,9 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Body for Bounded<B> {
         match self.left.checked_sub(len) {
             Some(left) => self.left = left,
             None => {
-                return Poll::Ready(Some(Err(format!("the answer is longer than {ANSWER_MAX} bytes").into())));
+                return Poll::Ready(Some(
+                    Err(format!("the answer is longer than {ANSWER_MAX} bytes").into()),
+                ));
             }
         }
         Poll::Ready(Some(Ok(frame)))
