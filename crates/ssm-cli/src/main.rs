@@ -52,6 +52,7 @@ use crate::args::{Args, Command, Globals};
 use crate::command::plugin;
 use crate::config::Config;
 use crate::error::Error;
+use crate::output::{Lines, visible};
 
 /// What `-v` is for the plugin: 1 or 2.
 const VERBOSE_VARIABLE: &str = "SSM_PLUGIN_VERBOSE";
@@ -67,11 +68,20 @@ fn main() -> ExitCode {
     let result = if is_plugin(&name) {
         run_plugin(words.collect())
     } else {
-        run(Args::parse_from(args::sorted(env::args_os())))
+        run(parsed(args::sorted(env::args_os())))
     };
     result.unwrap_or_else(|error| {
         error.complain();
         error.exit_code()
+    })
+}
+
+/// What the user typed, or a script for him: what is wrong is repeated, and does nothing to a terminal.
+fn parsed(words: Vec<OsString>) -> Args {
+    Args::try_parse_from(&words).unwrap_or_else(|error| {
+        let shown = words.iter().map(|word| visible(&word.to_string_lossy(), Lines::Joined).to_string());
+        let error = Args::try_parse_from(shown).err().unwrap_or(error);
+        error.exit()
     })
 }
 

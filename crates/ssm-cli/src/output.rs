@@ -129,6 +129,23 @@ fn turns_text(char: char) -> bool {
     )
 }
 
+/// JSON for programs, in which a terminal that is shown it finds nothing to do either: serde leaves characters above ASCII as they are.
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T: Display> Display for Json<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut units = [0; 2];
+        for char in self.0.to_string().chars() {
+            if char.is_control() || turns_text(char) {
+                char.encode_utf16(&mut units).iter().try_for_each(|unit| write!(f, "\\u{unit:04x}"))?;
+            } else {
+                f.write_char(char)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A number of bytes for a person.
 pub(crate) struct Bytes(pub(crate) u64);
 
@@ -186,6 +203,14 @@ mod tests {
             assert!(shown.starts_with("a\\u{") && shown.ends_with("}b"), "{shown}");
         }
         assert_eq!(visible("é中ا–", Lines::Joined).to_string(), "é中ا–");
+    }
+
+    #[test]
+    fn json_stays_the_same_json() {
+        let value = serde_json::json!({ "a\u{9b}": ["\u{202e}\u{e0041}\x1b\n", "é"] });
+        let shown = Json(&value).to_string();
+        assert_eq!(shown, r#"{"a\u009b":["\u202e\udb40\udc41\u001b\n","é"]}"#);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
     }
 
     #[test]

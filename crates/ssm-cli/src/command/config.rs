@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::args::{ConfigArgs, ConfigCommand, EndpointArg};
 use crate::config::{Alias, Config, Database, Member, Origin, Setting, Settings, Value};
 use crate::error::Error;
+use crate::output::Json;
 use crate::table::Table;
 
 /// Runs the command.
@@ -180,7 +181,7 @@ fn as_json(config: &Config, lines: &[Line]) -> String {
         .map(|line| json!({ "key": line.name, "value": line.value, "from": line.from }))
         .collect();
     let path = config.path.as_ref().map(|path| path.to_string_lossy());
-    json!({ "path": path, "settings": lines }).to_string() + "\n"
+    format!("{}\n", Json(json!({ "path": path, "settings": lines })))
 }
 
 fn as_table(lines: &[Line]) -> String {

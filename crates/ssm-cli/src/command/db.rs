@@ -39,7 +39,7 @@ use crate::control::Control;
 use crate::error::Error;
 use crate::lookup;
 use crate::options::{self, Source};
-use crate::output::{say, unix_time};
+use crate::output::{Json, say, unix_time};
 use crate::process::Signals;
 
 use self::access::{Access, Password};
@@ -277,7 +277,7 @@ fn tell(
         if let Some(password) = access.password.as_ref().filter(|_| args.print_password) {
             event["password"] = password.expose().as_str().into();
         }
-        write(&Secret::new(event.to_string()));
+        write(&Secret::new(Json(event).to_string()));
     } else if args.command.is_empty() {
         write(&url);
     }

@@ -29,7 +29,7 @@ mod with_lookup {
     use crate::config::Flags;
     use crate::lookup;
     use crate::options;
-    use crate::output::say;
+    use crate::output::{Json, say};
     use crate::process::Signals;
     use crate::progress::Progress;
     use crate::table::Listing;
@@ -70,7 +70,7 @@ mod with_lookup {
                 match &mut table {
                     Some(table) => table.row(row(node)),
                     None => {
-                        if writeln!(io::stdout(), "{}", to_json(node)).is_err() {
+                        if writeln!(io::stdout(), "{}", Json(to_json(node))).is_err() {
                             // A reader that has seen enough is no failure.
                             return Ok(());
                         }

@@ -11,7 +11,7 @@ use crate::args::ResolveArgs;
 use crate::config::{Config, Flags};
 use crate::error::Error;
 use crate::lookup;
-use crate::output::say;
+use crate::output::{Json, say};
 
 /// Runs the command.
 pub(crate) async fn run(mut args: ResolveArgs, config: &Config) -> Result<ExitCode, Error> {
@@ -29,7 +29,7 @@ pub(crate) async fn run(mut args: ResolveArgs, config: &Config) -> Result<ExitCo
         return Ok(ExitCode::SUCCESS);
     }
     if args.json {
-        print(&to_json(&target, &explanation));
+        print(&Json(to_json(&target, &explanation)));
     } else if explanation.result.is_ok() {
         // A failure brings what each step said with it.
         explanation.attempts.iter().for_each(say);

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::args::StatusArgs;
 use crate::config::{Alias, Config, Member};
 use crate::error::Error;
-use crate::output::say;
+use crate::output::{Json, say};
 use crate::registry::{ForwardState, Tunnel};
 use crate::table::Table;
 
@@ -92,7 +92,7 @@ fn as_json(lines: &[Line<'_>]) -> String {
             "tunnel": line.tunnel,
         })
     };
-    lines.iter().map(|of| line(of).to_string() + "\n").collect()
+    lines.iter().map(|of| format!("{}\n", Json(line(of)))).collect()
 }
 
 fn as_table(lines: &[Line<'_>]) -> String {

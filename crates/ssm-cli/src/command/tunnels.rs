@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::args::{StopArgs, TunnelsArgs, TunnelsCommand};
 use crate::error::Error;
-use crate::output::{Bytes, complain, say, unix_time};
+use crate::output::{Bytes, Json, complain, say, unix_time};
 use crate::registry::{self, ForwardState, Peer, PeerError, Tunnel};
 use crate::table::Table;
 
@@ -92,8 +92,10 @@ where
 
 fn lines(tunnels: &[(&Peer, Result<Tunnel, PeerError>)]) -> String {
     let line = |(peer, answer): &(&Peer, Result<Tunnel, PeerError>)| match answer {
-        Ok(tunnel) => serde_json::to_string(tunnel).expect("a tunnel has only text for keys") + "\n",
-        Err(error) => json!({ "id": peer.id, "error": error.to_string() }).to_string() + "\n",
+        Ok(tunnel) => {
+            format!("{}\n", Json(serde_json::to_string(tunnel).expect("a tunnel has only text for keys")))
+        }
+        Err(error) => format!("{}\n", Json(json!({ "id": peer.id, "error": error.to_string() }))),
     };
     tunnels.iter().map(line).collect()
 }

@@ -8,3 +8,4 @@ mod common;
 mod gateway;
 mod memory;
 mod peer;
+mod terminal;

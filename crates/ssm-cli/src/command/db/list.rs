@@ -9,7 +9,7 @@ use crate::args::DbListArgs;
 use crate::config::{Config, Flags};
 use crate::error::Error;
 use crate::options;
-use crate::output::{complain, say};
+use crate::output::{Json, complain, say};
 use crate::table::Table;
 
 use super::catalog::Catalog;
@@ -49,7 +49,7 @@ fn as_json(databases: &[&Database]) -> String {
             "writer": endpoint(&database.writer), "reader": endpoint(&database.reader), "part_of": database.part_of,
             "user": database.user, "database": database.schema, "secret": database.secret, "iam": database.takes_iam,
         });
-        format!("{line}\n")
+        format!("{}\n", Json(line))
     });
     lines.collect()
 }

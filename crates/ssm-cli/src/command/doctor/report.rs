@@ -9,7 +9,7 @@ use serde_json::json;
 use ssm_shell::NoticeWriter;
 
 use super::outcome::{Check, Outcome, Verdict};
-use crate::output::{self, Lines, visible};
+use crate::output::{self, Json, Lines, visible};
 
 /// Most characters of what is waited for.
 const HINT_MAX: usize = 70;
@@ -115,7 +115,7 @@ fn as_json(name: &str, outcome: &Outcome, millis: u128) -> String {
         "facts": facts,
         "took_ms": u64::try_from(millis).unwrap_or(u64::MAX),
     });
-    format!("{line}\n")
+    format!("{}\n", Json(line))
 }
 
 /// What is waited for, on a terminal.

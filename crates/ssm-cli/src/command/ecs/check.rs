@@ -17,7 +17,7 @@ use super::place::{Ask, Chosen, Wanted, choose_task};
 use crate::args::EcsCheckArgs;
 use crate::config::Config;
 use crate::error::Error;
-use crate::output::{Lines, visible};
+use crate::output::{Json, Lines, visible};
 
 /// The first platform of Fargate with the agent, of Windows and of all others.
 const FARGATE: ([u32; 3], [u32; 3]) = ([1, 0, 0], [1, 4, 0]);
@@ -113,7 +113,7 @@ fn as_json(findings: &[Finding]) -> String {
     let line = |Finding { check, verdict, found, advice }: &Finding| {
         let line =
             json!({ "check": check, "verdict": verdict.to_string(), "found": found, "advice": advice });
-        format!("{line}\n")
+        format!("{}\n", Json(line))
     };
     findings.iter().map(line).collect()
 }

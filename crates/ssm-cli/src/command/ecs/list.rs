@@ -11,7 +11,7 @@ use super::place::{Wanted, tasks_of};
 use crate::args::EcsListArgs;
 use crate::config::Config;
 use crate::error::Error;
-use crate::output::say;
+use crate::output::{Json, say};
 use crate::table::Table;
 
 /// Runs the command.
@@ -81,7 +81,7 @@ fn as_json<'a>(rows: impl Iterator<Item = (&'a Task, &'a Container)>) -> String 
             "address": container.address,
             "target": target,
         });
-        format!("{line}\n")
+        format!("{}\n", Json(line))
     };
     rows.map(line).collect()
 }

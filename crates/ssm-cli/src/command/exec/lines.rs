@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 use serde_json::json;
 use tokio::io::AsyncWrite;
 
+use crate::output::Json;
+
 /// Longest line that is kept together.
 const LINE_MAX: usize = 64 * 1024;
 
@@ -86,7 +88,7 @@ fn formatted(target: &str, stream: Stream, form: Form, line: &[u8]) -> Vec<u8> {
                 Stream::Error => "stderr",
             };
             let line = String::from_utf8_lossy(line);
-            format!("{}\n", json!({ "target": target, "stream": stream, "line": line })).into_bytes()
+            format!("{}\n", Json(json!({ "target": target, "stream": stream, "line": line }))).into_bytes()
         }
     }
 }
@@ -97,7 +99,7 @@ pub(super) fn tell(target: &str, outcome: &Outcome) -> io::Result<()> {
         Outcome::Exit(code) => json!({ "target": target, "exit_code": code }),
         Outcome::Failed(error) => json!({ "target": target, "exit_code": null, "error": error }),
     };
-    writeln!(io::stdout().lock(), "{line}")
+    writeln!(io::stdout().lock(), "{}", Json(line))
 }
 
 impl AsyncWrite for Lines {

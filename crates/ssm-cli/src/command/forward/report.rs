@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::args::ForwardArgs;
 use crate::error::ending;
-use crate::output::{Bytes, Lines, Took, say, unix_time, visible};
+use crate::output::{Bytes, Json, Lines, Took, say, unix_time, visible};
 use crate::registry::{self, ForwardState, Tunnel};
 
 use super::status::{Counts, Status};
@@ -350,7 +350,7 @@ impl State {
         if self.output == Output::Program {
             event["time_ms"] = millis(unix_time()).into();
             // A reader that is gone does not end the forwards.
-            let _ = writeln!(std::io::stdout().lock(), "{event}");
+            let _ = writeln!(std::io::stdout().lock(), "{}", Json(event));
         }
     }
 

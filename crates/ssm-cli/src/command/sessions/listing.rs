@@ -14,7 +14,7 @@ use crate::config::{Config, Flags};
 use crate::error::Error;
 use crate::lookup;
 use crate::options;
-use crate::output::say;
+use crate::output::{Json, say};
 use crate::progress::Progress;
 use crate::remembered::{self, Fate};
 use crate::table::Listing;
@@ -38,7 +38,7 @@ pub(super) async fn run(mut args: SessionsArgs, config: &Config) -> Result<ExitC
             match &mut table {
                 Some(table) => table.row(row(session)),
                 None => {
-                    if writeln!(io::stdout(), "{}", to_json(session)).is_err() {
+                    if writeln!(io::stdout(), "{}", Json(to_json(session))).is_err() {
                         // A reader that has seen enough is no failure.
                         return Ok(ExitCode::SUCCESS);
                     }

@@ -13,7 +13,7 @@ use crate::args::{ConnectionArgs, OrphansArgs};
 use crate::config::{Config, Flags};
 use crate::error::Error;
 use crate::options;
-use crate::output::{complain, say};
+use crate::output::{Json, complain, say};
 use crate::remembered::{self, Fate, Remembered};
 use crate::table::Table;
 
@@ -25,7 +25,7 @@ pub(super) async fn run(args: &OrphansArgs, config: &Config) -> Result<ExitCode,
         say("no sessions were left behind");
     }
     let text = if args.json {
-        orphans.iter().map(|orphan| to_json(orphan).to_string() + "\n").collect()
+        orphans.iter().map(|orphan| format!("{}\n", Json(to_json(orphan)))).collect()
     } else {
         let mut table = Table::new(["SESSION", "TARGET", "REGION", "PROFILE", "STARTED"]);
         for orphan in orphans {
