@@ -193,6 +193,11 @@ impl Program {
         self.child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
     }
 
+    /// Ends its stdin, which has to be a pipe.
+    pub(crate) fn close(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

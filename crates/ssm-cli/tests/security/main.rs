@@ -9,3 +9,4 @@ mod gateway;
 mod memory;
 mod peer;
 mod terminal;
+mod user;
