@@ -241,8 +241,7 @@ impl SendQueue {
     pub(crate) fn expire(&mut self, now: Instant, rtt: &Rtt, max: usize) -> usize {
         let mut expired = 0;
         while expired < max
-            && let Some(level) = self.oldest_due(now, rtt)
-            && let Some((sequence, _)) = self.in_flight[level].pop_front()
+            && let Some(sequence) = self.oldest_due(now, rtt)
         {
             self.mark_lost(sequence);
             self.drop_stale_heads();
@@ -251,14 +250,19 @@ impl SendQueue {
         expired
     }
 
-    /// The level at whose head the oldest message stands that has timed out.
-    fn oldest_due(&self, now: Instant, rtt: &Rtt) -> Option<usize> {
-        let heads = self.in_flight.iter().enumerate().filter_map(|(level, list)| {
-            let (sequence, _) = *list.front()?;
-            let sent_at = self.slot(sequence)?.sent_at?;
-            (sent_at + rtt.timeout(level) <= now).then_some((sequence, level))
-        });
-        heads.min().map(|(_, level)| level)
+    /// The oldest message of all, if it has timed out, or else the oldest that has at the head of a list.
+    fn oldest_due(&self, now: Instant, rtt: &Rtt) -> Option<i64> {
+        let is_due = |sequence: &i64| {
+            self.slot(*sequence).is_some_and(|slot| {
+                let sent_at = slot.sent_at.filter(|_| slot.state == State::InFlight);
+                sent_at.is_some_and(|at| at + rtt.timeout(level(slot.sends)) <= now)
+            })
+        };
+        if is_due(&self.base) {
+            return Some(self.base);
+        }
+        let heads = self.in_flight.iter().filter_map(|list| list.front().map(|(sequence, _)| *sequence));
+        heads.filter(is_due).min()
     }
 
     /// Queues everything that was sent and not acknowledged to be sent again, in order: the connection was replaced.
@@ -295,9 +299,14 @@ impl SendQueue {
         }
     }
 
+    /// Nothing goes before the oldest message: the peer may take nothing else.
     fn mark_lost(&mut self, sequence: i64) {
-        if let Some(slot) = self.slot_mut(sequence) {
-            slot.state = State::Lost;
+        let oldest = sequence == self.base;
+        let Some(slot) = self.slot_mut(sequence) else { return };
+        slot.state = State::Lost;
+        if oldest {
+            self.lost.push_front(sequence);
+        } else {
             self.lost.push_back(sequence);
         }
     }
@@ -401,6 +410,27 @@ mod tests {
         assert_eq!(queue.expire(start + ms(250), &rtt, 9), 1);
         assert_eq!(sent(&mut queue, start + ms(250)), [1]);
         assert_eq!(queue.deadline(&rtt), Some(start + ms(600)));
+    }
+
+    /// A peer that holds nothing back takes only this one.
+    #[test]
+    fn the_oldest_message_is_repeated_before_what_was_sent_longer_ago() {
+        let (rtt, second) = (Rtt::new(), Duration::from_secs(1));
+        let mut now = origin();
+        let mut queue = queue(3);
+        for _ in 0..4 {
+            assert_eq!(sent(&mut queue, now), [0, 1, 2]);
+            now += second;
+            assert_eq!(queue.expire(now, &rtt, 9), 3);
+        }
+        assert_eq!(sent(&mut queue, now), [0, 1, 2]);
+        assert_eq!(queue.expire(now + second, &rtt, 1), 1);
+        assert_eq!(sent(&mut queue, now + second), [0]);
+        assert_eq!(queue.expire(now + 2 * second, &rtt, 1), 1);
+        assert_eq!(sent(&mut queue, now + 2 * second), [0]);
+        queue.expire(now + 3 * second, &rtt, 2);
+        queue.expire(now + 4 * second, &rtt, 1);
+        assert_eq!(sent(&mut queue, now + 4 * second), [0, 1, 2]);
     }
 
     #[test]
