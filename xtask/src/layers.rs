@@ -39,8 +39,8 @@ const NORMAL: &[Row] = &[
 
 /// What tests and benches of a crate use on top.
 const DEV: &[Row] = &[
-    // Some on themselves: with features that are off by default.
-    Row { from: "ssm-channel", to: &["ssm-channel"], optional: &[] },
+    // Some on themselves: with features that are off by default. The simulation has the multiplexer on top.
+    Row { from: "ssm-channel", to: &["ssm-channel", "ssm-smux"], optional: &[] },
     Row { from: "ssm-portfwd", to: &["ssm-loopback", "ssm-portfwd"], optional: &[] },
     Row { from: "ssm-shell", to: &["ssm-loopback"], optional: &[] },
     Row { from: "ssm-resolve", to: &["ssm-resolve"], optional: &[] },

@@ -5,7 +5,8 @@
 //! | `check` | formatting, lints, docs, dependencies; compiles but runs nothing of ours |
 //! | `layers` | the allowed edges between our crates, and what may never be under them |
 //! | `setup` | installs the programs that the tests talk to |
-//! | `test` | setup, check, every test, a short fuzz run |
+//! | `test` | setup, check, every test, a simulation, a short fuzz run |
+//! | `sim` | whole sessions on a virtual clock |
 //! | `fuzz` | builds and runs the fuzz targets on the stable compiler |
 //! | `bench` | the benches by short name |
 //! | `long` | commands and copies that take minutes |
@@ -21,6 +22,7 @@ mod long;
 mod man;
 mod process;
 mod setup;
+mod sim;
 mod steps;
 mod test;
 mod workspace;
@@ -35,9 +37,10 @@ usage: cargo xtask <command>
 
   check                            format, lints, docs, dependency rules, licences
   setup                            install what the tests need (as root on Debian; elsewhere says what is missing)
-  test [--no-fuzz]                 setup, check, all tests, a short fuzz run
+  test [--no-fuzz]                 setup, check, all tests, a simulation, a short fuzz run
   fuzz [--seconds N] [TARGET [FILE...]]
                                    fuzz all targets or one; with files, replay just those
+  sim [--seeds N] [--first S]      simulate whole sessions, with everything that can go wrong
   bench [NAME] [-- ARGS...]        run the benches, all or one by name
   long [--ssm PROGRAM]             copy 10,000 files and 1 GiB, pipe 100 MB; minutes
   man                              write the manual pages into target/man";
@@ -64,6 +67,7 @@ fn dispatch(args: &[String]) -> Result<(), Failure> {
         ("test", []) => test::run(&workspace, test::Fuzzing::Short),
         ("test", [flag]) if flag == "--no-fuzz" => test::run(&workspace, test::Fuzzing::Skip),
         ("fuzz", args) => fuzz::run(&workspace, fuzz::Request::parse(args)?),
+        ("sim", args) => sim::run(&workspace, &sim::Request::parse(args)?),
         ("long", args) => long::run(&workspace, args),
         ("man", []) => man::run(&workspace),
         ("bench", args) => bench::run(&workspace, args),

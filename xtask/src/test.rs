@@ -5,10 +5,13 @@ use std::time::Duration;
 use crate::process::{Failure, cargo, run as run_command};
 use crate::steps::Steps;
 use crate::workspace::Workspace;
-use crate::{check, fuzz, setup};
+use crate::{check, fuzz, setup, sim};
 
 /// Time of each fuzz target: long enough to replay the seeds and find what is near them.
 const SHORT_FUZZ: Duration = Duration::from_secs(15);
+
+/// Simulated sessions: half a minute on two cores, and as long to compile them.
+const SESSIONS: u64 = 20_000;
 
 /// Whether the fuzz targets run at the end.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,6 +39,7 @@ pub(crate) fn run(workspace: &Workspace, fuzzing: Fuzzing) -> Result<(), Failure
         tools.export(&mut tests);
         run_command(tests.args(["test", "--workspace", "--locked", "--no-fail-fast"]))
     });
+    steps.run("sim", || sim::run(workspace, &sim::Request::new(SESSIONS)));
     match fuzzing {
         Fuzzing::Short => steps.run("fuzz", || fuzz::run(workspace, fuzz::Request::all(SHORT_FUZZ))),
         Fuzzing::Skip => eprintln!("\n=== fuzz: left out by --no-fuzz"),

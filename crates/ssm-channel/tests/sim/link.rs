@@ -27,6 +27,8 @@ pub(crate) struct Conditions {
     pub(crate) bytes_per_ms: Option<u32>,
     /// What the slowest hop behind the socket passes on, with a queue in front of it; `None` for everything at once.
     pub(crate) bottleneck: Option<u32>,
+    /// Frames above this many bytes vanish; `None` for no limit.
+    pub(crate) frame_max: Option<usize>,
 }
 
 /// A frame or an answer to a ping on its way.
@@ -79,7 +81,8 @@ impl Link {
             }
             None => now,
         };
-        if !self.chance(loss) {
+        let fits = self.conditions.frame_max.is_none_or(|most| len <= most);
+        if fits && !self.chance(loss) {
             let wire = if self.chance(damage) { self.damaged(&wire) } else { wire };
             if self.chance(duplicates) {
                 self.launch(passed_on, to, Cargo::Frame(wire.clone()));
@@ -113,6 +116,11 @@ impl Link {
     pub(crate) fn arrived(&mut self, now: Instant) -> Option<Flight> {
         let first = self.flights.first_entry()?;
         (first.key().0 <= now).then(|| first.remove())
+    }
+
+    /// When the last that is on the way to `side` arrives.
+    pub(crate) fn last_arrival(&self, side: Role) -> Option<Instant> {
+        self.flights.iter().rfind(|(_, flight)| flight.to == side).map(|((at, _), _)| *at)
     }
 
     /// The connection of `side` broke: what is on the way to it is gone, and some of the last that it sent.

@@ -4,6 +4,8 @@
 //! silent connections, pauses, a busy socket, an agent that is not ready. Whatever happens, everything that was sent arrives
 //! once and in order, in time. A seed that fails is printed as the command that replays it; `SSM_SIM_SEEDS` is how many there
 //! are.
+//!
+//! `session` has whole sessions, with what runs on top of both channels; `cargo xtask sim` plays them.
 
 mod close;
 mod encryption;
@@ -16,11 +18,13 @@ mod loss;
 mod model;
 mod pair;
 mod resume;
+mod session;
 mod size;
 mod solo;
 mod story;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Seeds of a normal run.
@@ -45,6 +49,48 @@ fn item_38_every_seed_delivers_everything_once_and_in_order() {
     }
     println!("{seeds} seeds: {seen:?}");
     if seeds >= SEEDS {
+        seen.assert_everything_happened();
+    }
+}
+
+/// Whole sessions of a normal run, which is not optimised. `cargo xtask sim` plays more.
+const SESSIONS: u64 = 200;
+
+/// In so many sessions everything that can go wrong goes wrong.
+const SESSIONS_ENOUGH: u64 = 2_000;
+
+#[test]
+fn every_session_carries_its_bytes_and_ends_for_one_reason() {
+    let first = number("SSM_SIM_FIRST").unwrap_or(0);
+    let seeds = number("SSM_SIM_SESSIONS").unwrap_or(SESSIONS);
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
+    let next = AtomicU64::new(first);
+    let failed = AtomicBool::new(false);
+    let play = || {
+        let mut seen = session::Seen::default();
+        while let seed = next.fetch_add(1, Ordering::Relaxed)
+            && seed < first + seeds
+            && !failed.load(Ordering::Relaxed)
+        {
+            match catch_unwind(|| session::Session::new(seed).run()) {
+                Ok(one) => seen.add(&one),
+                Err(_) => {
+                    failed.store(true, Ordering::Relaxed);
+                    eprintln!("seed {seed} is {}", session::Plan::new(seed));
+                    eprintln!("cargo xtask sim --first {seed} --seeds 1");
+                }
+            }
+        }
+        seen
+    };
+    let mut seen = session::Seen::default();
+    std::thread::scope(|scope| {
+        let players: Vec<_> = (0..cores.min(seeds)).map(|_| scope.spawn(play)).collect();
+        players.into_iter().for_each(|player| seen.add(&player.join().expect("panics are caught")));
+    });
+    assert!(!failed.into_inner(), "a session failed");
+    println!("{seeds} sessions: {seen:?}");
+    if seeds >= SESSIONS_ENOUGH {
         seen.assert_everything_happened();
     }
 }

@@ -1,5 +1,6 @@
 //! A client and an agent, a link between them, and a clock that jumps to whatever happens next.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,14 @@ pub(crate) struct Peer {
     /// Attempts to connect fail before this.
     pub(crate) unreachable_until: Option<Instant>,
     dials_until: Option<Instant>,
+    /// The service has forgotten the session: an attempt to connect is told so.
+    pub(crate) forgotten: bool,
+    /// Who reads the WebSocket.
+    pub(crate) reader: Reader,
+    /// Frames that nobody has read.
+    pub(crate) unread: VecDeque<Flight>,
+    /// Payloads for an application that reads by itself.
+    pub(crate) inbox: VecDeque<(PayloadType, Bytes)>,
     /// What this side is to receive.
     pub(crate) inbound: Model,
     pub(crate) ready: Vec<Ready>,
@@ -45,6 +54,17 @@ pub(crate) struct Peer {
     pub(crate) pings: Vec<Instant>,
     timeouts_at_once: u32,
     audits: u32,
+    /// One comparison of everything in so many.
+    pub(crate) audit_every: u32,
+}
+
+/// Who takes frames from the WebSocket of a side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// They are handed to the channel as they arrive.
+    Eager,
+    /// The application, by [`Pair::receive`], when it has room for what is in them.
+    Application,
 }
 
 /// A rule for frames, asked before the link: where it goes, and what it is.
@@ -61,6 +81,9 @@ pub(crate) enum Fate {
 
 /// How long an attempt to connect takes.
 const DIAL: Duration = Duration::from_millis(40);
+
+/// What the wall clocks show at the start.
+const UNIX_START: Duration = Duration::from_secs(1_700_000_000);
 
 /// Deadlines in a row without anything else happening in between; a state machine that needs more is busy.
 const TIMEOUTS_AT_ONCE: u32 = 8;
@@ -144,11 +167,18 @@ impl Pair {
         self.drive(role);
     }
 
+    /// The WebSocket of this side is closed by the gateway, and its driver notices when it has read all there is.
+    pub(crate) fn close(&mut self, role: Role) {
+        while self.receive(role) {}
+        self.cut(role);
+    }
+
     /// The WebSocket of this side breaks, and its driver notices.
     pub(crate) fn cut(&mut self, role: Role) {
         self.link.cut(role);
         let now = self.now;
         let peer = self.peer(role);
+        peer.unread.clear();
         if peer.online {
             peer.online = false;
             peer.channel.handle_disconnected(now);
@@ -188,19 +218,47 @@ impl Pair {
 
     /// Something of the service's own arrives at `to` at once.
     pub(crate) fn service(&mut self, to: Role, message_type: MessageType, payload: &[u8]) {
+        let header = Header::service(message_type, MessageId::from_random([9; 16]), 1);
+        self.stray(to, header, payload);
+    }
+
+    /// A message that neither side has sent arrives at `to` at once.
+    pub(crate) fn stray(&mut self, to: Role, header: Header, payload: &[u8]) {
         let mut buf = MessageBuf::with_capacity(payload.len());
         buf.put_slice(payload);
-        let header = Header::service(message_type, MessageId::from_random([9; 16]), 1);
         self.deliver(Flight { to, what: Cargo::Frame(buf.finish(header)) });
     }
 
-    /// Hands over what has arrived.
+    /// The machine of this side was asleep: its wall clock has run ahead.
+    pub(crate) fn suspend(&mut self, role: Role, asleep: Duration) {
+        let (now, awake) = (self.now, self.now.saturating_duration_since(self.start));
+        self.peer(role).channel.handle_clock(now, UNIX_START + awake + asleep);
+        self.drive(role);
+    }
+
+    /// Hands over what has arrived, or leaves it in the socket.
     pub(crate) fn deliver(&mut self, flight: Flight) {
         let now = self.now;
         let peer = self.peer(flight.to);
         if !peer.online || peer.is_deaf(now) {
             return;
         }
+        match peer.reader {
+            Reader::Eager => self.hand_over(flight),
+            Reader::Application => peer.unread.push_back(flight),
+        }
+    }
+
+    /// An application reads a frame. False if there is none.
+    pub(crate) fn receive(&mut self, role: Role) -> bool {
+        let Some(flight) = self.peer(role).unread.pop_front() else { return false };
+        self.hand_over(flight);
+        true
+    }
+
+    fn hand_over(&mut self, flight: Flight) {
+        let now = self.now;
+        let peer = self.peer(flight.to);
         peer.timeouts_at_once = 0;
         match flight.what {
             Cargo::Frame(wire) => {
@@ -336,10 +394,16 @@ impl Pair {
         match event {
             Event::Ready(ready) => peer.ready.push(ready),
             Event::Resumed => peer.resumed += 1,
-            Event::Payload { kind, payload } => peer.inbound.received(kind, &payload),
+            Event::Payload { kind, payload } => {
+                peer.inbound.received(kind, &payload);
+                if peer.reader == Reader::Application {
+                    peer.inbox.push_back((kind, payload));
+                }
+            }
             Event::Redial { attempt } => {
                 peer.redials.push((now, attempt));
                 peer.online = false;
+                peer.unread.clear();
                 peer.dials_until = Some(now + DIAL);
             }
             Event::KeyRequired(request) => {
@@ -366,6 +430,8 @@ impl Pair {
             peer.dials_until = None;
             if peer.unreachable_until.is_some_and(|at| at > now) {
                 peer.channel.handle_disconnected(now);
+            } else if peer.forgotten {
+                peer.channel.handle_resume_refused();
             } else if !peer.channel.is_closed() {
                 self.open(role);
             }
@@ -432,13 +498,17 @@ impl Peer {
         bytes[..8].copy_from_slice(&seed.to_be_bytes());
         Self {
             role,
-            channel: Channel::new(role, Arc::new(config), bytes, now, Duration::from_secs(1_700_000_000)),
+            channel: Channel::new(role, Arc::new(config), bytes, now, UNIX_START),
             online: false,
             connection: 0,
             busy_until: None,
             deaf_until: None,
             unreachable_until: None,
             dials_until: None,
+            forgotten: false,
+            reader: Reader::Eager,
+            unread: VecDeque::new(),
+            inbox: VecDeque::new(),
             inbound: Model::default(),
             ready: Vec::new(),
             redials: Vec::new(),
@@ -451,6 +521,7 @@ impl Peer {
             pings: Vec::new(),
             timeouts_at_once: 0,
             audits: 0,
+            audit_every: 32,
         }
     }
 
@@ -459,7 +530,7 @@ impl Peer {
         self.online && self.busy_until.is_none_or(|at| at <= now)
     }
 
-    fn is_deaf(&self, now: Instant) -> bool {
+    pub(crate) fn is_deaf(&self, now: Instant) -> bool {
         self.deaf_until.is_some_and(|at| at > now)
     }
 
@@ -468,7 +539,7 @@ impl Peer {
         self.audits += 1;
         let stats = self.channel.stats();
         let small = stats.in_flight < 4096 && stats.parked == 0;
-        if self.audits.is_multiple_of(EVERY) && small { Depth::Everything } else { Depth::Gauges }
+        if self.audits.is_multiple_of(self.audit_every) && small { Depth::Everything } else { Depth::Gauges }
     }
 
     fn snapshot(&self, depth: Depth) -> (Stats, Option<Instant>, String) {
@@ -486,9 +557,6 @@ enum Depth {
     Gauges,
     Everything,
 }
-
-/// One comparison of everything in so many.
-const EVERY: u32 = 32;
 
 /// The side across.
 pub(crate) fn other(role: Role) -> Role {

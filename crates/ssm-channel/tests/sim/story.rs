@@ -306,22 +306,23 @@ impl Seen {
     }
 }
 
-struct Dice(ChaCha8Rng);
+/// Choices made from a seed.
+pub(crate) struct Dice(pub(crate) ChaCha8Rng);
 
 impl Dice {
-    fn below(&mut self, bound: u32) -> u32 {
+    pub(crate) fn below(&mut self, bound: u32) -> u32 {
         self.0.next_u32() % bound
     }
 
-    fn one_of<T: Clone>(&mut self, choices: &[T]) -> T {
+    pub(crate) fn one_of<T: Clone>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len() as u32) as usize].clone()
     }
 
-    fn ms(&mut self, below: u32) -> Duration {
+    pub(crate) fn ms(&mut self, below: u32) -> Duration {
         Duration::from_millis(self.below(below).into())
     }
 
-    fn side(&mut self) -> Role {
+    pub(crate) fn side(&mut self) -> Role {
         self.one_of(&[Role::Client, Role::Agent])
     }
 
@@ -335,6 +336,7 @@ impl Dice {
             damage: self.one_of(&[0, 0, 0, 50]),
             bytes_per_ms: self.one_of(&[None, None, Some(2000), Some(50)]),
             bottleneck: None,
+            frame_max: None,
         }
     }
 
