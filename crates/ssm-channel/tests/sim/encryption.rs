@@ -206,7 +206,7 @@ fn a_session_in_the_clear_does_not_start_where_encryption_is_required() {
 }
 
 #[test]
-fn requiring_encryption_does_not_concern_ports() {
+fn item_70_requiring_encryption_does_not_concern_ports() {
     let pair = Pair::connected(strict(), Config::agent("i-0", port())).started();
     assert!(matches!(pair.client.ready[0].kind, SessionKind::Port(_)));
     let pair = Pair::connected(strict(), Config::agent("i-0", encrypted())).started();

@@ -8,6 +8,7 @@
 //! `session` has whole sessions, with what runs on top of both channels; `cargo xtask sim` plays them.
 
 mod close;
+mod conformance;
 mod encryption;
 mod flow;
 mod handshake;

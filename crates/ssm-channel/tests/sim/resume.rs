@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ssm_channel::{CloseReason, Config, Handshake, Role};
+use ssm_proto::body::OpenDataChannel;
 use ssm_proto::{MessageType, PayloadType, Token};
 
 use crate::pair::{Pair, shell};
@@ -28,9 +29,10 @@ fn item_13_19_a_new_connection_goes_on_where_the_old_one_broke() {
     assert_eq!((pair.client.resumed, pair.agent.resumed), (1, 0));
     assert_eq!((pair.agent.inbound.delivered, pair.client.inbound.delivered), (2, 1));
     assert_eq!(pair.client.opens.len(), 2);
-    assert!(pair.client.opens[0] != pair.client.opens[1]);
-    let client_id = |open: &str| open.split("ClientId").nth(1).map(|rest| rest[..40].to_owned());
-    assert_eq!(client_id(&pair.client.opens[0]), client_id(&pair.client.opens[1]));
+    let open = |number: usize| OpenDataChannel::decode(&pair.client.opens[number]).unwrap();
+    assert_ne!(open(0).request_id, open(1).request_id);
+    assert_ne!(open(0).token.expose(), open(1).token.expose());
+    assert!(open(0).client_id.is_some_and(|id| Some(id) == open(1).client_id));
 }
 
 #[test]
