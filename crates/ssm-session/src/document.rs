@@ -71,3 +71,23 @@ impl StartSession {
         document == "AWS-StartSSHSession" || document.starts_with("AWS-StartPortForwardingSession")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn item_11_every_parameter_is_a_list_of_texts() {
+        let of = |request: StartSession| -> Vec<(String, Vec<String>)> {
+            request.parameters.into_iter().collect()
+        };
+        let one = |name: &str, value: &str| (name.to_owned(), vec![value.to_owned()]);
+        assert_eq!(of(StartSession::ssh("i-1", 22)), [one("portNumber", "22")]);
+        let local = one("localPortNumber", "0");
+        assert_eq!(of(StartSession::port("i-1", 80)), [local.clone(), one("portNumber", "80")]);
+        let remote = [one("host", "db"), local, one("portNumber", "5432")];
+        assert_eq!(of(StartSession::remote_host("i-1", "db", 5432)), remote);
+        assert_eq!(of(StartSession::interactive_command("i-1", "ls")), [one("command", "ls")]);
+        assert_eq!(of(StartSession::shell("i-1")), []);
+    }
+}

@@ -27,6 +27,8 @@ fn item_12_hosts_of_every_partition_are_known() {
         ("cn-north-1", "ssmmessages.cn-north-1.api.amazonwebservices.com.cn"),
         ("us-iso-east-1", "ssmmessages.us-iso-east-1.c2s.ic.gov"),
         ("us-isob-east-1", "ssmmessages.us-isob-east-1.sc2s.sgov.gov"),
+        ("us-isof-south-1", "ssmmessages.us-isof-south-1.csp.hci.ic.gov"),
+        ("eu-isoe-west-1", "ssmmessages.eu-isoe-west-1.cloud.adc-e.uk"),
         ("eusc-de-east-1", "ssmmessages.eusc-de-east-1.amazonaws.eu"),
     ] {
         let url = format!("wss://{host}/v1/data-channel/s?role=publish_subscribe");
