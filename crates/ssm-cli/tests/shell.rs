@@ -98,7 +98,7 @@ fn without_escapes_everything_is_sent() {
 }
 
 #[test]
-fn input_that_is_no_terminal_has_no_escapes() {
+fn item_78_input_that_is_no_terminal_has_no_escapes() {
     let here = here();
     let mut command = here.ssm(&["shell", here.loopback().target()]);
     let mut program = Program::with_stdin(&mut command, std::process::Stdio::piped());

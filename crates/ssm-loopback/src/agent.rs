@@ -318,3 +318,102 @@ fn closing_text(reason: &CloseReason) -> String {
     };
     format!("----------ERROR-------\nEncountered error while initiating handshake. {detail}")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use futures_util::{SinkExt as _, StreamExt as _};
+    use ssm_channel::{Channel, Role, Transmit};
+    use ssm_proto::body::SessionState;
+    use ssm_proto::{Flags, Message, MessageType, Token};
+    use tokio::net::TcpListener;
+    use tokio_tungstenite::tungstenite;
+
+    use super::*;
+    use crate::service::{Service, SessionRequest};
+
+    /// Seen with AWS's agent 3.3, 15 s after its request. The 15 s are [`ssm_channel`]'s.
+    #[test]
+    fn item_61_a_handshake_without_an_answer_is_told_in_the_words_of_the_agent() {
+        let offer = Offer {
+            session_type: "Port".into(),
+            properties: None,
+            handshake: Handshake::Required,
+            kms: None,
+        };
+        assert_eq!(ssm_channel::Config::agent("i-1", offer).handshake_timeout, Duration::from_secs(15));
+        let text = closing_text(&CloseReason::HandshakeFailed(HandshakeError::Timeout));
+        assert_eq!(
+            text,
+            "----------ERROR-------\nEncountered error while initiating handshake. Handshake timed out. Please \
+             ensure that you have the latest version of the session manager plugin."
+        );
+        assert_eq!(closing_text(&CloseReason::Terminated), "");
+    }
+
+    /// As captured of AWS's agent: the first message, the last one, and no last one of port sessions.
+    #[tokio::test]
+    async fn item_107_an_agent_says_first_that_it_is_connected_and_last_that_its_shell_has_ended() {
+        let said =
+            |document, name: &str, value: &str| heard(document, [(name.into(), vec![value.into()])].into());
+        let command = said("AWS-StartInteractiveCommand", "command", "echo hello").await;
+        let states: Vec<&str> = command.iter().map(|(state, _)| &**state).collect();
+        assert!(states.len() > 2, "{states:?}");
+        assert_eq!((states[0], states[states.len() - 1]), ("Connected", "Terminating"));
+        assert!(states[1..states.len() - 1].iter().all(|state| state.is_empty()), "{states:?}");
+        for (_, header) in command.iter().filter(|(state, _)| !state.is_empty()) {
+            assert_eq!((header.sequence, header.flags), (0, Flags::SYN_FIN));
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        let port = said("AWS-StartPortForwardingSession", "portNumber", &port).await;
+        let states: Vec<&str> =
+            port.iter().map(|(state, _)| &**state).filter(|state| !state.is_empty()).collect();
+        assert_eq!((&*port[0].0, states), ("Connected", vec!["Connected"]));
+    }
+
+    /// Everything the agent of a session says, with the state it announces, to a client that ends a port session at once.
+    async fn heard(
+        document: &str,
+        parameters: BTreeMap<String, Vec<String>>,
+    ) -> Vec<(String, ssm_proto::Header)> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = Config { shell: Some("/bin/sh".into()), ..Config::default() };
+        let service = Arc::new(Service::new(config, listener.local_addr().unwrap()));
+        let target = service.config.targets[0].clone();
+        let document = Some(document.to_owned());
+        let request = SessionRequest { target, document, parameters, reason: None, owner: None };
+        service.start_session(request).unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+        assert!(socket.next().await.unwrap().unwrap().is_text(), "the token comes first");
+        let client = Arc::new(ssm_channel::Config::client());
+        let mut client = Channel::new(Role::Client, client, [1; 32], Instant::now(), Duration::from_secs(1));
+        client.handle_connected(Instant::now(), Token::new("t".into()));
+        let mut said = Vec::new();
+        while let Some(Ok(message)) = socket.next().await {
+            let tungstenite::Message::Binary(wire) = message else { continue };
+            let message = Message::decode(wire.clone(), Strictness::Strict).unwrap();
+            let state = match message.header.message_type {
+                MessageType::AgentSessionState => {
+                    SessionState::decode(&message.payload).unwrap().session_state
+                }
+                _ => String::new(),
+            };
+            said.push((state, message.header));
+            client.handle_binary(Instant::now(), wire).unwrap();
+            if client.ready().is_some_and(|ready| ready.port.is_some()) {
+                client.terminate(Instant::now());
+            }
+            while let Some(transmit) = client.poll_transmit(Instant::now()) {
+                if let Transmit::Binary(wire) = transmit {
+                    // An agent that has ended reads no more.
+                    let _ = socket.send(tungstenite::Message::Binary(wire)).await;
+                }
+            }
+        }
+        service.shut_down().await;
+        said
+    }
+}

@@ -48,7 +48,7 @@ async fn drain<C: ControlPlane>(mut session: Session<C>) -> (Vec<u8>, CloseReaso
 }
 
 #[tokio::test]
-async fn a_command_is_encrypted_whatever_the_agent_knows_of_challenges() {
+async fn item_64_68_a_command_is_encrypted_whatever_the_agent_knows_of_challenges() {
     for challenge in [KmsChallenge::Absent, KmsChallenge::Offered, KmsChallenge::Required] {
         let loopback = encrypted(challenge, None).await;
         let (output, reason, encrypted) = run(&loopback, Encryption::Required, "echo hello").await;

@@ -46,7 +46,7 @@ fn a_shell_in_the_clear_is_refused_where_encryption_is_asked_for() {
 
 /// moto makes the key for the client and decrypts it for the agent: both have to name the same context.
 #[test]
-fn a_shell_is_encrypted_with_a_key_of_moto() {
+fn item_59_64_a_shell_is_encrypted_with_a_key_of_moto() {
     let moto = Moto::start();
     let mut aws = moto.command(installed("SSM_TEST_AWS"));
     let region = "us-east-1";
@@ -61,6 +61,7 @@ fn a_shell_is_encrypted_with_a_key_of_moto() {
     assert_eq!(code, Some(0), "{stdout}{stderr}");
     assert!(stdout.contains("answer-42"), "{stdout}");
     assert!(stderr.contains("This session is encrypted using AWS KMS."), "{stderr}");
+    assert!(!stdout.contains("encrypted"), "{stdout}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod active;
 mod basic;
+mod conformance;
 mod connector;
 mod control;
 mod fair;

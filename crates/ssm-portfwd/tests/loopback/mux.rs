@@ -196,7 +196,7 @@ async fn item_87_a_refused_connection_is_reset_and_told_and_the_next_one_works()
 }
 
 #[tokio::test]
-async fn item_87_a_refusal_does_not_touch_its_neighbours() {
+async fn item_85_87_a_refusal_does_not_touch_its_neighbours() {
     let loopback = loopback().await;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let server = Server::on(listener, echo);
