@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::conformance;
 use crate::layers;
 use crate::process::{Failure, cargo, command, run as run_command};
 use crate::setup;
@@ -24,6 +25,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
 /// Every check as a step of its own.
 pub(crate) fn run_steps(workspace: &Workspace, steps: &mut Steps) {
     steps.run("format", || format(workspace));
+    steps.run("conformance", || conformance::check(workspace));
     steps.run("edges", || layers::check_edges(workspace));
     steps.run("trees", || layers::check_trees(workspace));
     steps.run("deny", || deny(workspace));

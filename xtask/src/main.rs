@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `check` | formatting, lints, docs, dependencies; compiles but runs nothing of ours |
+//! | `conformance` | which test shows which item of the protocol's checklist, and that it can fail |
 //! | `layers` | the allowed edges between our crates, and what may never be under them |
 //! | `setup` | installs the programs that the tests talk to |
 //! | `test` | setup, check, every test, a simulation, a short fuzz run |
@@ -16,6 +17,7 @@
 
 mod bench;
 mod check;
+mod conformance;
 mod fuzz;
 mod layers;
 mod long;
@@ -36,6 +38,7 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   check                            format, lints, docs, dependency rules, licences
+  conformance [--mutate [N]]       the tests of each item of the protocol's checklist; with --mutate, see that they can fail
   setup                            install what the tests need (as root on Debian; elsewhere says what is missing)
   test [--no-fuzz]                 setup, check, all tests, a simulation, a short fuzz run
   fuzz [--seconds N] [TARGET [FILE...]]
@@ -63,6 +66,7 @@ fn dispatch(args: &[String]) -> Result<(), Failure> {
     let workspace = Workspace::locate()?;
     match (command.as_str(), args) {
         ("check", []) => check::run(&workspace),
+        ("conformance", args) => conformance::run(&workspace, args),
         ("setup", []) => setup::run(&workspace).map(drop),
         ("test", []) => test::run(&workspace, test::Fuzzing::Short),
         ("test", [flag]) if flag == "--no-fuzz" => test::run(&workspace, test::Fuzzing::Skip),
