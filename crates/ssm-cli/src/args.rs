@@ -180,6 +180,9 @@ pub(crate) struct ForwardArgs {
     /// Write each event to stdout, as a line of JSON
     #[arg(long, conflicts_with = "command")]
     pub(crate) json: bool,
+    /// Tell on the desktop, too, when the connection is lost for a while, is back, or is over
+    #[arg(long)]
+    pub(crate) notify: bool,
     /// Serve metrics for Prometheus over HTTP, at /metrics; for this machine only, unless an address says otherwise
     ///
     /// Port 0 takes a free one, which is printed.

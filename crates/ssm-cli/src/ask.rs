@@ -27,16 +27,22 @@ pub(crate) fn can_ask() -> bool {
 
 /// Asks a question that is answered with yes unless something else is typed.
 pub(crate) async fn yes(question: &str) -> bool {
+    let answer = line(&format!("{question} [Y/n]")).await.map(|answer| answer.to_ascii_lowercase());
+    matches!(answer.as_deref(), Some("" | "y" | "yes"))
+}
+
+/// Asks a question that is answered with a line, which may be empty. `None` where nobody can be asked.
+pub(crate) async fn line(question: &str) -> Option<String> {
     let question = visible(question, Lines::Joined).to_string();
     let asked = tokio::task::spawn_blocking(move || {
         let terminal = idle_terminal()?.0;
-        write!(&terminal, "ssm: {question} [Y/n] ")?;
+        write!(&terminal, "ssm: {question} ")?;
         // The terminal hands over whole lines.
         let mut line = [0; ANSWER_MAX];
         let len = (&terminal).read(&mut line)?;
-        io::Result::Ok(String::from_utf8_lossy(&line[..len]).trim().to_ascii_lowercase())
+        io::Result::Ok(String::from_utf8_lossy(&line[..len]).trim().to_owned())
     });
-    matches!(asked.await, Ok(Ok(answer)) if matches!(answer.as_str(), "" | "y" | "yes"))
+    asked.await.ok()?.ok()
 }
 
 /// Asks for something that is not shown as it is typed.

@@ -3,12 +3,13 @@
 use std::env;
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
+
+use crate::process::is_installed;
 
 /// How long a program may take to take what it is given.
 const TIME: Duration = Duration::from_secs(5);
@@ -67,12 +68,7 @@ async fn run(tool: &Tool, text: &str) -> io::Result<std::process::ExitStatus> {
 }
 
 fn find(is_set: impl Fn(&str) -> bool, path: &OsString) -> Option<&'static Tool> {
-    let is_there = |program: &str| env::split_paths(path).any(|folder| is_file(&folder.join(program)));
-    TOOLS.iter().find(|tool| tool.display.is_none_or(&is_set) && is_there(tool.program))
-}
-
-fn is_file(path: &Path) -> bool {
-    path.metadata().is_ok_and(|found| found.is_file())
+    TOOLS.iter().find(|tool| tool.display.is_none_or(&is_set) && is_installed(tool.program, path))
 }
 
 #[cfg(test)]

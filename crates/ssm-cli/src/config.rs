@@ -5,11 +5,14 @@
 //! | `database` | a database: what is looked for, and how it is used |
 //! | `setting` | what flags, variables and the file can all say, and who has said it |
 //! | `document` | the file as serde reads it |
+//! | `entry` | adds to the file |
 //! | `file` | the file once it is checked |
 //! | `mistake` | what is wrong with it: file, line, key, and what was probably meant |
 
 mod database;
 mod document;
+#[cfg(feature = "db")]
+mod entry;
 mod file;
 mod mistake;
 mod setting;

@@ -19,6 +19,7 @@ mod menu;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod network;
+mod notify;
 mod options;
 mod output;
 #[cfg(feature = "aws")]

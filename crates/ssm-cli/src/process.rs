@@ -55,6 +55,11 @@ fn candidates(called: &OsStr, path: &OsStr) -> Vec<PathBuf> {
     folders.map(|folder| folder.join(called)).collect()
 }
 
+/// Whether a folder of `path`, which is written as `PATH` is, has a program of this name.
+pub(crate) fn is_installed(program: &str, path: &OsStr) -> bool {
+    env::split_paths(path).any(|folder| folder.join(program).metadata().is_ok_and(|found| found.is_file()))
+}
+
 /// Whether two paths lead to one file.
 pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
     let file = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();

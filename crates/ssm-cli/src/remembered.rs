@@ -5,9 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -18,6 +17,7 @@ use ssm_session::AwsControl;
 
 use crate::output::unix_time;
 use crate::places;
+use crate::private_file;
 
 /// Most files that are read.
 const FILES_MAX: usize = 1_000;
@@ -210,13 +210,8 @@ fn path(session: &str) -> io::Result<PathBuf> {
 }
 
 fn write(entry: &Remembered) -> io::Result<()> {
-    let path = path(&entry.session)?;
-    let new = path.with_extension(format!("{}.new", std::process::id()));
-    // Of a process that had this number before and was killed.
-    let _ = fs::remove_file(&new);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    file.write_all(serde_json::to_string(entry).map_err(io::Error::other)?.as_bytes())?;
-    fs::rename(&new, &path)
+    let json = serde_json::to_vec(entry).map_err(io::Error::other)?;
+    private_file::replace(&path(&entry.session)?, &json)
 }
 
 fn read(path: &PathBuf) -> io::Result<Remembered> {

@@ -8,6 +8,7 @@ mod common;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -159,6 +160,54 @@ fn a_tunnel_on_a_terminal_asks_for_a_code_when_it_needs_one() {
     assert!(!forward.written().contains("222222"));
     forward.signal(Signal::INT);
     assert_eq!(forward.wait().status.code(), Some(0));
+}
+
+#[test]
+fn the_desktop_is_told_of_a_loss_that_lasts() {
+    let here = Here::start();
+    let folder = tempfile::tempdir().unwrap();
+    let told = folder.path().join("told");
+    let program = folder.path().join("notify-send");
+    fs::write(&program, format!("#!/bin/sh\necho \"$3: $4\" >> {}\n", told.display())).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = here.ssm(&["forward", here.loopback().target(), "-L"]);
+    command.arg(format!("0:{}", echo())).args(["--notify", "--json"]);
+    command.env("PATH", format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap()));
+    let mut forward = Forward::run(&mut command);
+    let mut stream = forward.connect();
+    exchange(&mut stream, b"before");
+    let lines = || fs::read_to_string(&told).unwrap_or_default();
+    {
+        let (_rule, cut) = cut_once(here.loopback(), Verdict::Cut);
+        cut.store(true, Ordering::SeqCst);
+        exchange(&mut stream, b"across");
+        forward.until_event("resumed");
+        assert_eq!(lines(), "", "what is mended at once is nobody's concern");
+    }
+    let refused = here.loopback().fault("resume=503,times=20").unwrap();
+    let (_rule, cut) = cut_once(here.loopback(), Verdict::Cut);
+    cut.store(true, Ordering::SeqCst);
+    stream.write_all(b"across").unwrap();
+    let title = format!("ssm: {}: ", here.loopback().target());
+    forward
+        .program()
+        .wait_for(|_| lines().starts_with(&format!("{title}the connection was lost (")).then_some(()));
+    drop(refused);
+    stream.read_exact(&mut [0; 6]).unwrap();
+    forward.program().wait_for(|_| lines().ends_with(&format!("{title}connected again\n")).then_some(()));
+    forward.stop();
+    assert_eq!(lines().lines().count(), 2, "an end that was wanted is no news: {}", lines());
+}
+
+#[test]
+fn where_there_is_no_desktop_the_forward_says_so_and_works() {
+    let here = Here::start();
+    let mut command = here.ssm(&["forward", here.loopback().target(), "-L"]);
+    command.arg(format!("0:{}", echo())).args(["--notify", "--json"]).env("PATH", "/nowhere");
+    let mut forward = Forward::run(&mut command);
+    forward.echo(b"12345");
+    forward.program().until(|said| said.contains("it takes notify-send").then_some(()));
+    forward.stop();
 }
 
 #[test]

@@ -60,6 +60,12 @@ pub(crate) struct DbArgs {
     /// Write each event to stdout, as a line of JSON, in place of the connection string
     #[arg(long, conflicts_with = "command")]
     pub(crate) json: bool,
+    /// Add what was chosen to the configuration as [db.NAME], so that `ssm db NAME` is enough from then on
+    #[arg(long, value_name = "NAME")]
+    pub(crate) save: Option<String>,
+    /// Tell on the desktop, too, when the connection is lost for a while, is back, or is over
+    #[arg(long)]
+    pub(crate) notify: bool,
     /// Return when the database can be used, and leave the forward running in the background
     #[arg(long, conflicts_with = "command")]
     pub(crate) background: bool,

@@ -25,11 +25,15 @@ const WITH_ALIAS: [&str; 1] = ["config"];
 /// Commands with names of groups.
 const WITH_GROUPS: [&str; 3] = ["up", "status", "down"];
 
+/// Commands with a database.
+const WITH_DATABASE: [&str; 1] = ["db"];
+
 /// Runs the command. A mistake in the configuration costs its names only: this is read by every new shell.
 pub(crate) fn run(args: &CompletionsArgs, flag: Option<&Path>) -> ExitCode {
     let names = match Config::load(flag) {
         Ok(config) => Names {
             machines: machines(&config),
+            databases: databases(&config),
             aliases: config.file.aliases.into_keys().collect(),
             groups: config.file.groups.into_keys().collect(),
         },
@@ -48,15 +52,33 @@ pub(crate) fn run(args: &CompletionsArgs, flag: Option<&Path>) -> ExitCode {
 struct Names {
     aliases: Vec<String>,
     machines: Vec<String>,
+    databases: Vec<String>,
     groups: Vec<String>,
 }
 
-/// Machines of the account that commands without flags use.
+/// The account that commands without flags use.
 #[cfg(feature = "lookup")]
-fn machines(config: &Config) -> Vec<String> {
+fn connection(config: &Config) -> crate::args::ConnectionArgs {
     let mut connection = crate::args::ConnectionArgs::default();
     config.fill(None, crate::config::Flags { connection: &mut connection, channel: None, lanes: None });
-    crate::cache::names(&connection)
+    connection
+}
+
+#[cfg(feature = "lookup")]
+fn machines(config: &Config) -> Vec<String> {
+    crate::cache::names(&connection(config))
+}
+
+/// Those of the configuration, and those that were found or listed.
+#[cfg(feature = "db")]
+fn databases(config: &Config) -> Vec<String> {
+    let known = crate::cache::databases(&connection(config)).into_iter();
+    known.chain(config.file.databases.keys().cloned()).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+#[cfg(not(feature = "db"))]
+fn databases(_: &Config) -> Vec<String> {
+    Vec::new()
 }
 
 #[cfg(not(feature = "lookup"))]
@@ -74,6 +96,7 @@ fn script(shell: Shell, names: &Names) -> Vec<u8> {
         (&WITH_TARGET_IN_WORDS[..], "words", &targets),
         (&WITH_ALIAS[..], "target", &names.aliases),
         (&WITH_GROUPS[..], "groups", &names.groups),
+        (&WITH_DATABASE[..], "database", &names.databases),
     ] {
         for subcommand in subcommands {
             if !names.is_empty() {

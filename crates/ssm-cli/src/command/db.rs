@@ -9,6 +9,7 @@
 //! | `login` | user and password |
 //! | `access` | how programs are told: connection string, variables |
 //! | `profile` | the profile and the local port of a `[db.NAME]` |
+//! | `save` | what was chosen as a `[db.NAME]` |
 
 mod access;
 mod api;
@@ -20,6 +21,7 @@ mod find;
 mod list;
 mod login;
 mod profile;
+mod save;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -31,8 +33,9 @@ use ssm_portfwd::{Destination, ForwardSpec, ListenAddr, LocalAddr};
 use ssm_resolve::Target;
 use ssm_session::{AwsControl, Secret};
 
-use crate::args::{DbArgs, DbCommand, DurationArg, EngineArg, ForwardArgs, IntervalArg};
+use crate::args::{ConnectionArgs, DbArgs, DbCommand, DurationArg, EngineArg, ForwardArgs, IntervalArg};
 use crate::background;
+use crate::cache;
 use crate::clipboard;
 use crate::config::{Config, Database as Entry, Flags, Selector, Value};
 use crate::control::Control;
@@ -68,6 +71,9 @@ pub(crate) async fn run(mut args: DbArgs, config: &Config) -> Result<ExitCode, E
         return Err(Error::Usage("--attach has a session, and ssm db looks for one".into()));
     }
     let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
+    if let Some(name) = &args.save {
+        config.has_room_for(name)?;
+    }
     let entry = args.database.as_ref().and_then(|name| config.file.databases.get(name));
     let DbArgs { connection, channel, .. } = &mut args;
     let flags = Flags { connection, channel: Some(channel), lanes: None };
@@ -103,6 +109,7 @@ async fn prepare(args: &mut DbArgs, entry: Option<&Entry>, config: &Config) -> R
     let account = options::account(&args.connection).await?;
     let catalog = Catalog::new(&account);
     let found = catalog.all(args.engine.map(Engine::from)).await;
+    remember(&found.databases, &args.connection);
     let database = meant(args, entry, &found).await?;
     let role = if args.reader { Role::Reader } else { Role::Writer };
     let endpoint = database.endpoint(role)?.clone();
@@ -128,11 +135,19 @@ async fn prepare(args: &mut DbArgs, entry: Option<&Entry>, config: &Config) -> R
         copied.map_err(|why| Error::Database(format!("the password was not copied: {why}")))?;
         say("the password is in the clipboard");
     }
+    save::run(args, &database, account.region(), config).await?;
     let schema = args.schema.clone().or(schema).or_else(|| database.schema.clone());
     let (engine, tls) = (database.engine, database.tls);
     let access = Access { engine, endpoint, user, schema, password, tls, iam: args.iam };
     let gate = Gate { account, bastions, catalog, database, role, bastion: Mutex::new(id) };
     Ok(Prepared { gate: Arc::new(gate), access, source })
+}
+
+/// Keeps the ids for completing them on a command line.
+fn remember(databases: &[Database], connection: &ConnectionArgs) {
+    let ids =
+        databases.iter().filter(|database| database.part_of.is_none()).map(|database| database.id.as_str());
+    cache::keep_databases(ids, connection);
 }
 
 /// Takes from the entry of the configuration what the command line leaves open.
@@ -239,6 +254,7 @@ fn forward_args(args: &DbArgs, gate: &Gate, access: &Access) -> ForwardArgs {
         name: args.name.clone(),
         detached: args.detached,
         json: args.json,
+        notify: args.notify,
         #[cfg(feature = "metrics")]
         metrics: None,
         command: args.command.clone(),

@@ -16,6 +16,7 @@ use crate::redis::Redis;
 use crate::support::moto::Moto;
 use crate::support::process::{Process, run};
 use crate::support::system::installed;
+use crate::support::tmux::Tmux;
 use crate::support::{Loopback, SSM};
 
 /// What moto makes of every database's master user.
@@ -415,6 +416,61 @@ fn what_is_in_the_way_is_told() {
         no_password.contains("there is no password for stage-orders: no secret is known"),
         "{no_password}"
     );
+}
+
+#[test]
+fn what_was_chosen_is_found_by_its_name_from_then_on() {
+    let world = World::start();
+    world.server.add_user("admin", PASSWORD);
+    let config = world.configure("# mine\n");
+    let who = format!("{} -XAtc 'select current_user'", world.psql());
+    let words = [
+        "db",
+        "orders",
+        "--config",
+        &config,
+        "--engine",
+        "postgres",
+        "--bastion",
+        "tag:Name=the-b*",
+        "--save",
+        "mine",
+    ];
+    assert_eq!(run(&mut world.ssm(&[&words[..], &["--", "sh", "-c", &who]].concat())), "admin\n");
+    assert_eq!(
+        fs::read_to_string(&config).unwrap(),
+        format!(
+            "# mine\n\n[db.mine]\ninstance = \"prod-orders\"\nbastion = \"tag:Name=the-b*\"\nregion = \"{REGION}\"\n"
+        ),
+    );
+    assert_eq!(run(&mut world.ssm(&["db", "mine", "--config", &config, "--", "sh", "-c", &who])), "admin\n");
+    let mut again = Process::spawn(&mut world.ssm(&words));
+    assert_eq!(again.wait().code(), Some(2), "{}", again.stderr());
+    assert!(
+        again.stderr().contains("has a [db.mine] already: take another name, or edit it"),
+        "{}",
+        again.stderr()
+    );
+    let script = run(&mut world.ssm(&["completions", "bash", "--config", &config]));
+    assert!(script.contains("mine prod-orders"), "both names of it are completed: {script}");
+}
+
+#[test]
+fn who_has_chosen_a_database_for_the_first_time_can_give_it_a_name() {
+    let world = World::start();
+    world.create("stage-orders", "postgres", 5432, &[]);
+    let config = world.loopback.home().join(".config/ssm/config.toml");
+    let tmux = Tmux::start(&world.ssm(&[]), world.loopback.home(), (110, 24));
+    tmux.line(&format!("{SSM} db -- sh -c 'echo da''ta=$SSM_DB_HOST'"));
+    tmux.until("the list", |screen| screen.contains("stage-orders"));
+    tmux.text("prod");
+    tmux.until("one database", |screen| screen.contains("prod-orders") && !screen.contains("stage-orders"));
+    tmux.key("Enter");
+    tmux.until("the question", |screen| screen.contains("a name to find this by"));
+    tmux.line("mine");
+    tmux.until("the database", |screen| screen.contains(&format!("data={}", address("prod-orders"))));
+    let saved = fs::read_to_string(&config).unwrap();
+    assert_eq!(saved, format!("[db.mine]\ninstance = \"prod-orders\"\nregion = \"{REGION}\"\n"));
 }
 
 fn until_url(process: &Process) -> String {

@@ -26,6 +26,7 @@ pub(super) async fn run(mut args: DbListArgs, config: &Config) -> Result<ExitCod
     {
         return Err(failure);
     }
+    super::remember(&found.databases, &args.connection);
     // The others are worth to be shown.
     found.failures.iter().for_each(complain);
     let wanted = |database: &&Database| engine.is_none_or(|engine| database.engine == engine);

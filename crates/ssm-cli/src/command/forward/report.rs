@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::io::Write;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,10 +15,15 @@ use tokio::sync::watch;
 
 use crate::args::ForwardArgs;
 use crate::error::ending;
-use crate::output::{Bytes, Json, Lines, Took, say, unix_time, visible};
+use crate::notify::Notifier;
+use crate::output::{Bytes, Json, Lines, Took, complain, say, unix_time, visible};
 use crate::registry::{self, ForwardState, Tunnel};
 
 use super::status::{Counts, Status};
+
+/// Which attempt to connect again is worth a notification: what is mended at once, as every hour when the service closes the
+/// connection, is nobody's concern.
+const NOTIFIED_ATTEMPT: u32 = 2;
 
 /// Shared by all forwards. Cloning is cheap.
 #[derive(Debug, Clone)]
@@ -56,6 +62,15 @@ struct State {
     /// The same in seconds since 1970.
     since: u64,
     log: Option<PathBuf>,
+    desktop: Option<Desktop>,
+}
+
+/// What the desktop is told.
+#[derive(Debug)]
+struct Desktop {
+    notifier: Notifier,
+    /// Whether it was told of a connection that is lost.
+    lost: bool,
 }
 
 /// Who reads the events.
@@ -99,6 +114,7 @@ impl Report {
             started: Instant::now(),
             since: unix_time().as_secs(),
             log: None,
+            desktop: if args.notify { desktop() } else { None },
         })))
     }
 
@@ -128,6 +144,11 @@ impl Report {
         state.event(index, json!({ "event": "ended", "reason": why }));
         state.forwards[index].state = ForwardState::Ended;
         state.settle();
+    }
+
+    /// Tells the desktop, where that is wanted.
+    pub(super) fn notify(&self, text: &str) {
+        self.state().notify(text);
     }
 
     /// Where a tunnel in the background writes.
@@ -219,6 +240,7 @@ impl State {
                 self.resumes += 1;
                 say(format_args!("connected again after {}, nothing was lost", Took(*after)));
                 self.event(index, json!({ "event": "resumed", "after_ms": millis(*after) }));
+                self.is_back();
             }
             Notice::PayloadSize { bytes } => {
                 let size = Bytes(*bytes as u64);
@@ -252,6 +274,7 @@ impl State {
         if !ready.customer_message.is_empty() {
             say(&ready.customer_message);
         }
+        self.is_back();
     }
 
     fn closed(&mut self, index: usize, connection: u64, sent: u64, received: u64) {
@@ -283,11 +306,29 @@ impl State {
             let delay = Took(delay);
             explain(index, format_args!("connecting again, for the {attempt}. time, after {delay}: {why}"));
         }
+        if attempt >= NOTIFIED_ATTEMPT
+            && self.desktop.as_mut().is_some_and(|desktop| !mem::replace(&mut desktop.lost, true))
+        {
+            self.notify(&format!("the connection was lost ({why}); connecting again"));
+        }
         let delay = millis(delay);
         self.event(
             index,
             json!({ "event": "redial", "attempt": attempt, "cause": cause, "delay_ms": delay }),
         );
+    }
+
+    /// The connection works. Tells the desktop, if that knows otherwise.
+    fn is_back(&mut self) {
+        if self.desktop.as_mut().is_some_and(|desktop| mem::take(&mut desktop.lost)) {
+            self.notify("connected again");
+        }
+    }
+
+    fn notify(&self, text: &str) {
+        if let Some(desktop) = &self.desktop {
+            desktop.notifier.show(&format!("ssm: {}", self.name.as_deref().unwrap_or(&self.target)), text);
+        }
     }
 
     fn overfull(&mut self, index: usize, connection: u64) {
@@ -381,6 +422,16 @@ impl From<&Forward> for registry::Forward {
             port: port(&forward.addresses),
             destination: forward.destination.clone(),
             state: forward.state,
+        }
+    }
+}
+
+fn desktop() -> Option<Desktop> {
+    match Notifier::new() {
+        Ok(notifier) => Some(Desktop { notifier, lost: false }),
+        Err(why) => {
+            complain(why);
+            None
         }
     }
 }

@@ -212,6 +212,7 @@ impl<'a> Tunnels<'a> {
         };
         let forward = self.report.forward(index);
         self.report.ended(index, &why);
+        self.report.notify(&format!("the forward to {} is over: {why}", forward.destination));
         let target = if self.target.is_empty() { "the target" } else { &self.target };
         complain(match forward.document.as_str() {
             "" => format!("{}: {why}", forward.destination),
