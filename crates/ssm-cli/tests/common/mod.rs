@@ -193,6 +193,11 @@ impl Program {
         self.child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Ends its stdin, which has to be a pipe.
     pub(crate) fn close(&mut self) {
         drop(self.child.stdin.take());
@@ -281,13 +286,17 @@ pub(crate) struct Handed {
 
 impl Handed {
     pub(crate) fn start() -> Self {
+        Self::with(Config::default())
+    }
+
+    pub(crate) fn with(config: Config) -> Self {
         let (asks, mut asked) =
             tokio::sync::mpsc::unbounded_channel::<(StartSession, oneshot::Sender<String>)>();
         let (started, target) = std::sync::mpsc::channel();
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let loopback = Loopback::start(Config::default()).await.unwrap();
+                let loopback = Loopback::start(config).await.unwrap();
                 started.send(loopback.target().to_owned()).unwrap();
                 while let Some((request, answer)) = asked.recv().await {
                     let endpoint = loopback.control().start(&request).await.unwrap();

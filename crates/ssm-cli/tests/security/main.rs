@@ -8,5 +8,7 @@ mod common;
 mod gateway;
 mod memory;
 mod peer;
+#[cfg(feature = "db")]
+mod secrets;
 mod terminal;
 mod user;

@@ -11,6 +11,7 @@ use ssm_portfwd::LocalAddr;
 use tokio::process::{Child, Command};
 
 use crate::error::Error;
+use crate::options::ATTACH_VARIABLE;
 use crate::process::Signal;
 
 use super::Around;
@@ -46,6 +47,8 @@ impl Running {
 
     /// Starts a command that is ready to be started.
     pub(in crate::command) fn spawn(mut command: Command) -> Result<Self, Error> {
+        // What opens a session is for this process.
+        command.env_remove(ATTACH_VARIABLE);
         let spawned = command.kill_on_drop(true).spawn();
         let name = || command.as_std().get_program().to_string_lossy().into_owned();
         spawned.map(Self).map_err(|source| Error::Command { name: name(), source })
