@@ -60,7 +60,7 @@ fn our_client_takes_the_place_of_the_plugin_in_a_noninteractive_command() {
 }
 
 #[test]
-fn item_54_82_our_client_takes_the_place_of_the_plugin_in_a_multiplexed_port_session() {
+fn item_54_82_86_our_client_takes_the_place_of_the_plugin_in_a_multiplexed_port_session() {
     as_client(PORT_MUX, MUX).assert_ended_by_flag();
 }
 

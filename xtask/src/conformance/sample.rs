@@ -105,7 +105,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "crates/ssm-proto/src/body/acknowledge.rs",
         r#""IsSequentialMessage":true}"#,
         r#""IsSequentialMessage":false}"#,
-        "item_37_71_86_a_peers_bodies_are_written_again_to_the_same_bytes",
+        "item_37_71_a_peers_bodies_are_written_again_to_the_same_bytes",
     ),
     mutant(
         71,
@@ -116,7 +116,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         r#"    pub rows: u32,
     /// Lines.
     pub cols: u32,"#,
-        "item_37_71_86_a_peers_bodies_are_written_again_to_the_same_bytes",
+        "item_37_71_a_peers_bodies_are_written_again_to_the_same_bytes",
     ),
     mutant(
         74,
@@ -517,6 +517,34 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "item_100_data_after_our_fin_is_skipped",
     ),
     mutant(
+        4,
+        "crates/ssm-session/src/session.rs",
+        "let url = if endpoint.stream_url.is_empty() { old_url } else { endpoint.stream_url };",
+        "let url = old_url;",
+        "item_4_6_22_each_connection_has_a_token_a_url_and_credentials_of_its_own",
+    ),
+    mutant(
+        15,
+        "crates/ssm-session/src/dial.rs",
+        "identity.filter(|_| !sign::is_presigned(&url.uri))",
+        "identity",
+        "item_15_a_url_that_is_signed_already_is_not_signed_again",
+    ),
+    mutant(
+        16,
+        "crates/ssm-session/src/session.rs",
+        r#"return self.lost(now, "the peer sent text that is not UTF-8".into());"#,
+        "return;",
+        "item_16_fragments_are_one_message_and_broken_text_is_a_lost_connection",
+    ),
+    mutant(
+        80,
+        "crates/ssm-session/src/dial.rs",
+        "const FRAME_MAX: usize = 1024 * 1024;",
+        "const FRAME_MAX: usize = 64 * 1024;",
+        "item_80_messages_far_longer_than_the_agents_are_taken",
+    ),
+    mutant(
         71,
         "crates/ssm-shell/src/resize.rs",
         "None => Some(now),",
@@ -543,6 +571,21 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "PayloadType::StdErr => self.error.push(payload),",
         "PayloadType::StdErr => self.output.push(payload),",
         "item_74_a_command_has_two_outputs_and_a_code",
+    ),
+    mutant(
+        72,
+        "crates/ssm-shell/src/terminal.rs",
+        r#"    fn drop(&mut self) {
+        restore_terminal();"#,
+        "    fn drop(&mut self) {",
+        "item_72_the_terminal_is_raw_during_a_session_and_restored_behind_it",
+    ),
+    mutant(
+        77,
+        "crates/ssm-shell/src/shell.rs",
+        "let failure = if let End::Closed(_) = end { self.drain().await } else { None };",
+        "let failure = None;",
+        "item_77_everything_received_is_written_before_the_end",
     ),
     mutant(
         83,
@@ -572,6 +615,36 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "let v4 = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;",
         "let v4 = bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?;",
         "item_91_without_an_address_nobody_else_gets_in",
+    ),
+    mutant(
+        50,
+        "crates/ssm-portfwd/src/lane.rs",
+        "!self.session.is_drained() || ",
+        "",
+        "item_50_upload_before_read_makes_progress",
+    ),
+    mutant(
+        84,
+        "crates/ssm-portfwd/src/single.rs",
+        "self.early.push_back(payload);",
+        "",
+        "item_84_what_came_before_there_was_a_connection_is_kept",
+    ),
+    mutant(
+        88,
+        "crates/ssm-portfwd/src/mux.rs",
+        r#"if let Some(oldest) = self.half_closed.hold(now, key, last) {
+                    self.let_go(oldest);
+                }"#,
+        "self.let_go(key);",
+        "item_88_a_program_that_has_ended_its_direction_gets_the_whole_answer",
+    ),
+    mutant(
+        90,
+        "crates/ssm-portfwd/src/single.rs",
+        "session.close();",
+        "",
+        "item_90_the_end_of_the_input_ends_the_session",
     ),
     mutant(
         102,

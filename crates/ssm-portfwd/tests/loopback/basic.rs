@@ -68,7 +68,7 @@ async fn nothing_of_an_old_connection_reaches_a_new_one() {
 }
 
 #[tokio::test]
-async fn item_84_a_destination_that_speaks_first_is_heard() {
+async fn a_destination_that_speaks_first_is_heard() {
     let server = Server::start(|mut stream| async move {
         stream.write_all(b"220 welcome\r\n").await?;
         echo(stream).await

@@ -8,9 +8,10 @@ use ssm_loopback::{Direction, Verdict};
 use ssm_portfwd::{Config, Forwarder, ListenAddr, Notice, stream};
 use ssm_session::{CloseReason, PayloadType, Session, StartSession};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex, split};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::support::{Forward, SOON, Server, exchange, fast, loopback, old, read_all};
+use crate::support::{Forward, SOON, Server, exchange, fast, loopback, old, read_all, read_exactly};
 
 /// The first flag of a session has no effect: with it the client finds out when the agent listens.
 #[tokio::test]
@@ -34,6 +35,31 @@ async fn item_83_the_end_of_a_connection_is_one_flag() {
         forward.until(|notice| matches!(notice, Notice::Closed { .. })).await;
     }
     assert_eq!(server.connections(), 4);
+}
+
+/// In basic mode the agent dials when the session starts, and some services speak first.
+#[tokio::test]
+async fn item_84_what_came_before_there_was_a_connection_is_kept() {
+    let server = Server::start(|mut stream| async move {
+        stream.write_all(b"220 welcome\r\n").await?;
+        crate::support::echo(stream).await
+    });
+    let (loopback, server) = (loopback().await, server.await);
+    let (passed, mut seen) = mpsc::unbounded_channel();
+    let mut greeted = false;
+    let _watching = loopback.rule(move |direction, header| {
+        greeted |= direction == Direction::AgentToClient && header.payload_type == Some(PayloadType::Output);
+        let acknowledges = direction == Direction::ClientToAgent && !header.message_type.is_stream();
+        if greeted && acknowledges {
+            let _ = passed.send(());
+        }
+        Verdict::Deliver
+    });
+    let forward = Forward::with(&loopback, server.port, old(), Config::default()).await;
+    timeout(SOON, seen.recv()).await.expect("the client has it").unwrap();
+    let mut stream = forward.connect().await;
+    assert_eq!(read_exactly(&mut stream, 13).await, b"220 welcome\r\n");
+    assert_eq!(exchange(&mut stream, b"helo").await, b"helo");
 }
 
 /// A service that reads to the end would wait for ever: a plain stream has no end of one direction.

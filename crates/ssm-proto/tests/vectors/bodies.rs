@@ -11,7 +11,7 @@ use ssm_proto::{BodyError, Message, MessageBuf, MessageType, PayloadType};
 use crate::captured::{Frame, Kind, frames};
 
 #[test]
-fn item_37_71_86_a_peers_bodies_are_written_again_to_the_same_bytes() {
+fn item_37_71_a_peers_bodies_are_written_again_to_the_same_bytes() {
     let mut seen = BTreeMap::new();
     for frame in frames().iter().filter(|frame| frame.kind == Kind::Binary && frame.is_a_peers()) {
         let message = frame.message();
