@@ -54,6 +54,14 @@ const PAUSE_PROBE: Duration = Duration::from_secs(1);
 /// Messages that are repeated at once when nothing at all was acknowledged for a timeout.
 const SILENT_RESENDS: usize = 8;
 
+/// Messages that go out on a new connection before anything is acknowledged on it. Each acknowledgement lets two more go.
+///
+/// All that was in flight is sent again then. A gateway that closes on a burst of that size would close each new connection before
+/// an acknowledgement comes back over it, for ever.
+const REGAIN: usize = 8;
+/// So many allowed at once is no limit any more.
+const REGAINED: usize = 512;
+
 /// The most that a wall clock may run ahead of the monotonic one before the machine counts as having been asleep.
 const SUSPEND_JUMP: Duration = Duration::from_secs(5);
 
@@ -91,6 +99,8 @@ pub struct Channel {
     connections: u64,
     /// Attempts to connect since something was last heard from the peer.
     attempt: u32,
+    /// Numbered messages that may go out before the next acknowledgement, on a connection that replaced another one.
+    regain: Option<usize>,
     /// When the connection was made.
     connected_at: Option<Instant>,
     /// When the peer was first lost, until it is heard again. What the time to reconnect counts from.
@@ -228,6 +238,7 @@ impl Channel {
             link: Link::Down,
             connections: 0,
             attempt: 0,
+            regain: None,
             connected_at: None,
             outage_since: None,
             ready: None,
@@ -298,6 +309,8 @@ impl Channel {
             Role::Agent if first => self.start_agent(now),
             Role::Agent => {}
         }
+        // AWS's agent knows no such restraint.
+        self.regain = (self.role == Role::Client && !first).then_some(REGAIN);
         if !first {
             self.events.push_back(Event::Resumed);
         }
@@ -606,6 +619,7 @@ impl Channel {
         self.stats.acknowledgements_received += 1;
         self.unpause(now);
         self.outage_over();
+        self.regain = self.regain.map(|left| left + 2).filter(|left| *left < REGAINED);
         let Ok(acknowledge) = Acknowledge::decode(payload) else {
             self.stats.undecodable_frames += 1;
             return;
@@ -967,6 +981,8 @@ impl Channel {
             self.silent_until = None;
             self.send_queue.expire(now, &self.rtt, usize::MAX);
         }
+        // What was sent on the new connection is lost, or its acknowledgement is.
+        self.regain = self.regain.map(|left| left.max(SILENT_RESENDS));
     }
 
     fn retransmit_deadline(&self) -> Option<Instant> {
@@ -980,7 +996,7 @@ impl Channel {
 
     /// The next numbered message, as far as pacing and pause allow.
     fn transmit_stream(&mut self, now: Instant) -> Option<Bytes> {
-        if self.phase == Phase::Closed || !self.send_queue.has_pending() {
+        if self.phase == Phase::Closed || !self.send_queue.has_pending() || self.regain == Some(0) {
             return None;
         }
         let paced = self.pacer.as_mut().and_then(|pacer| pacer.next(now));
@@ -995,6 +1011,7 @@ impl Channel {
         }
         self.held_until = None;
         let outgoing = self.send_queue.transmit(now, self.window.delivered())?;
+        self.regain = self.regain.map(|left| left - 1);
         if self.size.transmitted(outgoing.sequence) {
             self.timers.set_after(Timer::Probe, now, PROBE_VERDICT.max(2 * self.rtt.timeout(0)));
         }

@@ -178,3 +178,59 @@ fn both_ends_may_break_at_once() {
     assert!(pair.client.resumed > 5 && sent > 10, "{sent}");
     assert_eq!(pair.client.inbound.delivered + pair.agent.inbound.delivered, sent);
 }
+
+#[test]
+fn a_new_connection_is_not_greeted_with_all_that_was_in_flight() {
+    let config = Config { pacing: None, payload_max: 1024, window_min: 1 << 20, ..Config::client() };
+    let mut client = Solo::running(config);
+    for _ in 0..100 {
+        client.send(PayloadType::Output, b"data");
+        client.messages();
+    }
+    client.channel.handle_disconnected(client.now);
+    client.channel.handle_connected(client.now, Token::new("again".into()));
+    assert_eq!(client.numbers(), [0, 1, 2, 3, 4, 5, 6, 7]);
+    client.acknowledge(0);
+    assert_eq!(client.numbers(), [8, 9]);
+    for sequence in 1..100 {
+        client.acknowledge(sequence);
+        client.messages();
+    }
+    assert!(client.channel.is_drained());
+    // Nor does it wait for ever when the first ones are lost.
+    for _ in 0..100 {
+        client.send(PayloadType::Output, b"data");
+        client.messages();
+    }
+    client.channel.handle_disconnected(client.now);
+    client.channel.handle_connected(client.now, Token::new("once more".into()));
+    client.messages();
+    assert!(client.wait(5 * SECOND).len() >= 8);
+}
+
+#[test]
+fn a_gateway_that_closes_on_every_burst_is_outlasted() {
+    let config = Config { pacing: None, payload_max: 1024, window_min: 1 << 20, ..Config::client() };
+    let mut client = Solo::running(config);
+    for _ in 0..300 {
+        client.send(PayloadType::Output, b"data");
+        client.messages();
+    }
+    let mut connections = 0;
+    while !client.channel.is_drained() {
+        connections += 1;
+        assert!(connections < 50, "{:?}", client.channel.stats());
+        client.channel.handle_disconnected(client.now);
+        client.channel.handle_connected(client.now, Token::new("again".into()));
+        let mut taken = 0;
+        loop {
+            let sent = client.numbers();
+            taken += sent.len();
+            // The connection is closed before what it was closed for is acknowledged.
+            if taken > 20 || sent.is_empty() {
+                break;
+            }
+            sent.into_iter().for_each(|sequence| client.acknowledge(sequence));
+        }
+    }
+}
