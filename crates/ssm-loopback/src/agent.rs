@@ -45,6 +45,7 @@ pub(crate) async fn run(start: SessionStart, endpoint: AgentEndpoint, config: Ar
         config,
         stage: Stage::Starting,
         key: None,
+        ask_again: false,
         timer: Box::pin(sleep_until(tokio::time::Instant::now())),
     };
     let output = poll_fn(|cx| agent.poll(cx)).await;
@@ -62,6 +63,8 @@ struct Agent {
     stage: Stage,
     /// The session's data key, on its way from a KMS elsewhere.
     key: Option<KmsAnswer>,
+    /// A second request for a handshake is due, because of a fault.
+    ask_again: bool,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -101,6 +104,10 @@ impl Agent {
             self.key = None;
             self.wire.install_key(data_key(key));
             again = true;
+        }
+        if self.ask_again && self.wire.can_send(cx) {
+            self.ask_again = false;
+            self.ask_again();
         }
         if let Stage::Unready { ready, until } = &self.stage
             && *until <= self.wire.now()
@@ -153,9 +160,7 @@ impl Agent {
             Event::Ready(ready) => {
                 let faults = self.wire.faults();
                 let (again, unready) = (faults.handshake_again(), faults.unready());
-                if again && ready.evidence == Evidence::Handshake {
-                    self.ask_again();
-                }
+                self.ask_again = again && ready.evidence == Evidence::Handshake;
                 match unready {
                     Some(time) => {
                         self.wire.set_input(Input::Refused);

@@ -8,6 +8,7 @@ mod conformance;
 mod connector;
 mod control;
 mod fair;
+mod faults;
 mod forwarder;
 mod lanes;
 mod many;
@@ -18,4 +19,6 @@ mod proxy;
 mod resume;
 mod stream;
 mod support;
+#[path = "../../../ssm-loopback/tests/trial/mod.rs"]
+mod trial;
 mod tunnel;
