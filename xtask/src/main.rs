@@ -8,6 +8,8 @@
 //! | `setup` | installs the programs that the tests talk to |
 //! | `test` | setup, check, every test, a simulation, a short fuzz run |
 //! | `sim` | whole sessions on a virtual clock |
+//! | `faults` | every fault of the loopback against tunnels and shells |
+//! | `soak` | the program under load while the gateway cuts and loses |
 //! | `fuzz` | builds and runs the fuzz targets on the stable compiler |
 //! | `bench` | the benches by short name |
 //! | `long` | commands and copies that take minutes |
@@ -18,6 +20,7 @@
 mod bench;
 mod check;
 mod conformance;
+mod faults;
 mod fuzz;
 mod layers;
 mod long;
@@ -25,6 +28,7 @@ mod man;
 mod process;
 mod setup;
 mod sim;
+mod soak;
 mod steps;
 mod test;
 mod workspace;
@@ -45,6 +49,9 @@ usage: cargo xtask <command>
                                    fuzz all targets or one; with files, replay just those
   sim [--seeds N] [--first S]      simulate whole sessions, with everything that can go wrong
   bench [NAME] [-- ARGS...]        run the benches, all or one by name
+  faults [--runs N]                every fault against tunnels and shells, with N seeds each (20)
+  soak [--minutes N] [--ssm PROGRAM]
+                                   lanes, connections, a shell and PostgreSQL while the gateway cuts and loses (30)
   long [--ssm PROGRAM]             copy 10,000 files and 1 GiB, pipe 100 MB; minutes
   man                              write the manual pages into target/man";
 
@@ -72,6 +79,8 @@ fn dispatch(args: &[String]) -> Result<(), Failure> {
         ("test", [flag]) if flag == "--no-fuzz" => test::run(&workspace, test::Fuzzing::Skip),
         ("fuzz", args) => fuzz::run(&workspace, fuzz::Request::parse(args)?),
         ("sim", args) => sim::run(&workspace, &sim::Request::parse(args)?),
+        ("faults", args) => faults::run(&workspace, args),
+        ("soak", args) => soak::run(&workspace, args),
         ("long", args) => long::run(&workspace, args),
         ("man", []) => man::run(&workspace),
         ("bench", args) => bench::run(&workspace, args),

@@ -31,6 +31,7 @@ mod redis;
 #[cfg(feature = "lookup")]
 mod resolve;
 mod shell;
+mod soak;
 mod ssh;
 mod ssm_session;
 mod support;

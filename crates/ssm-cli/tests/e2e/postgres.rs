@@ -183,7 +183,7 @@ impl Postgres {
     }
 
     /// A program of PostgreSQL's that connects to the server itself.
-    fn direct(&self, program: &str) -> Command {
+    pub(crate) fn direct(&self, program: &str) -> Command {
         self.client_of(program, self.port)
     }
 

@@ -23,6 +23,11 @@ use system::nss_wrapper;
 /// The program under test.
 pub(crate) const SSM: &str = env!("CARGO_BIN_EXE_ssm");
 
+/// The program that a loopback and its clients are: [`SSM`], or what `cargo xtask soak --ssm` names.
+fn program() -> PathBuf {
+    std::env::var_os("SSM_TEST_PROGRAM").map_or_else(|| SSM.into(), PathBuf::from)
+}
+
 /// As fast as it goes.
 pub(crate) const FAST: &[&str] = &["--payload-size", "32768", "--pacing", "off"];
 
@@ -73,7 +78,7 @@ impl Loopback {
         let home = TempDir::new().unwrap();
         // A shell that is hung up would write its history when the folder is gone already.
         std::fs::write(home.path().join(".bashrc"), "PS1='remote$ '\nunset HISTFILE\n").unwrap();
-        let mut command = clean(SSM, home.path());
+        let mut command = clean(program(), home.path());
         change(&mut command, home.path());
         let process = Process::spawn(command.arg("loopback").args(args));
         let (environment, target) = process.until("the example", |text| {
@@ -100,7 +105,7 @@ impl Loopback {
 
     /// `ssm` with these arguments.
     pub(crate) fn ssm(&self, args: &[&str]) -> Command {
-        let mut command = self.command(SSM);
+        let mut command = self.command(program());
         command.args(args);
         command
     }
