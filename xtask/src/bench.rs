@@ -14,6 +14,8 @@ const BENCHES: &[Bench] = &[
     Bench { name: "codec", package: "ssm-proto", features: &[] },
     Bench { name: "pair", package: "ssm-channel", features: &[] },
     Bench { name: "frames", package: "ssm-smux", features: &[] },
+    Bench { name: "resume", package: "ssm-portfwd", features: &[] },
+    Bench { name: "resume", package: "ssm-shell", features: &[] },
     // With what starts sessions, which lanes need, and without what looks targets up, which takes minutes to build.
     Bench { name: "tunnel", package: "ssm-cli", features: TUNNEL },
     Bench { name: "shell", package: "ssm-cli", features: &["--no-default-features", "--features", "demo"] },
