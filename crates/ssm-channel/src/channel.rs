@@ -65,6 +65,9 @@ const REGAINED: usize = 512;
 /// The most that a wall clock may run ahead of the monotonic one before the machine counts as having been asleep.
 const SUSPEND_JUMP: Duration = Duration::from_secs(5);
 
+/// How long a connection that was asked for a sign of life has for it.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
 /// Largest windows between the oldest unacknowledged message and the next one: what the peer may have to hold back behind a gap.
 const SPAN_WINDOWS: u64 = 2;
 
@@ -353,14 +356,23 @@ impl Channel {
         self.heard(now);
     }
 
-    /// The wall clock, at every wake-up: keeps creation dates right, and probes the connection when the machine was asleep.
-    pub fn handle_clock(&mut self, now: Instant, unix_now: Duration) {
-        let expected = self.unix(now);
+    /// The wall clock, at every wake-up: keeps creation dates right, and doubts the connection when the machine was asleep, which
+    /// is what this gives.
+    pub fn handle_clock(&mut self, now: Instant, unix_now: Duration) -> bool {
+        let slept = unix_now > self.unix(now) + SUSPEND_JUMP;
         self.clock = (now, unix_now);
-        let watched = self.link == Link::Up && self.phase != Phase::Closed;
-        if watched && unix_now > expected + SUSPEND_JUMP {
+        if slept {
+            self.handle_doubt(now);
+        }
+        slept
+    }
+
+    /// The connection may have died unseen, as after a change of the network: it is asked for a sign of life, and counts as lost if
+    /// there is none within 5 s.
+    pub fn handle_doubt(&mut self, now: Instant) {
+        if self.link == Link::Up && self.phase != Phase::Closed {
             self.ping = true;
-            self.timers.set_after(Timer::Silence, now, SUSPEND_JUMP);
+            self.timers.set_within(Timer::Silence, now, SIGN_OF_LIFE);
         }
     }
 
@@ -380,8 +392,15 @@ impl Channel {
         self.opening = None;
         self.ping = false;
         self.held_until = None;
-        for timer in [Timer::KeepAlive, Timer::Silence, Timer::AssumeReady] {
+        for timer in [Timer::KeepAlive, Timer::Silence, Timer::Unanswered, Timer::AssumeReady] {
             self.timers.stop(timer);
+        }
+        if let Some(attempts) = self.config.reconnect_attempts.filter(|most| self.attempt >= *most) {
+            return self.close(if matches!(self.phase, Phase::Terminating { .. }) {
+                CloseReason::Terminated
+            } else {
+                CloseReason::NotReconnected { attempts, cause: String::new() }
+            });
         }
         self.watch_progress(now);
         let delay = self.redial_delay();
@@ -490,12 +509,14 @@ impl Channel {
         }
     }
 
-    /// Ends the session: by a flag in port sessions, whose agent is given 2 s to acknowledge it; otherwise at once, and the
-    /// caller has to tell the service. [`Event::Closed`] follows.
+    /// Ends the session: by a flag in port sessions, whose agent is given 2 s to acknowledge it; otherwise, and without a
+    /// connection, at once, and the caller has to tell the service. [`Event::Closed`] follows.
     pub fn terminate(&mut self, now: Instant) {
         match (self.phase, &self.ready) {
             (Phase::Closed | Phase::Terminating { .. }, _) => {}
-            (Phase::Running, Some(ready)) if self.role == Role::Client && ready.heeds_terminate_flag() => {
+            (Phase::Running, Some(ready))
+                if self.link == Link::Up && self.role == Role::Client && ready.heeds_terminate_flag() =>
+            {
                 let flag =
                     self.enqueue_bytes(now, PayloadType::Flag, &ControlFlag::TerminateSession.encode());
                 self.phase = Phase::Terminating { flag };
@@ -930,6 +951,8 @@ impl Channel {
             }
             Timer::KeepActive => self.keep_active(now),
             Timer::Silence => self.handle_disconnected(now),
+            Timer::Unanswered if self.is_drained() => {}
+            Timer::Unanswered => self.handle_doubt(now),
             Timer::AssumeReady if self.phase == Phase::Waiting => {
                 self.provisional = Some(Provisional::default());
                 self.start(now, Ready::without_handshake(SessionKind::Shell, Evidence::Assumed));
@@ -1021,6 +1044,9 @@ impl Channel {
         self.spread.sent(now, outgoing.wire.len(), self.window.size(), self.window.rtt());
         if self.paused {
             self.pause_probe = Some(now + PAUSE_PROBE);
+        }
+        if self.role == Role::Client && !self.timers.is_set(Timer::Unanswered) {
+            self.timers.set_after(Timer::Unanswered, now, self.config.unanswered);
         }
         if outgoing.again {
             self.stats.retransmissions += 1;
@@ -1257,6 +1283,9 @@ impl Channel {
             return;
         }
         self.timers.set_after(Timer::Silence, now, self.config.silence);
+        if self.timers.is_set(Timer::Unanswered) {
+            self.timers.set_after(Timer::Unanswered, now, self.config.unanswered);
+        }
         // In an idle session the peer has nothing to say; a connection that answers pings has held all the same.
         let held = self.connected_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         if held >= self.config.keep_alive {

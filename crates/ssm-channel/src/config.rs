@@ -77,6 +77,12 @@ pub struct Config {
     /// How long to try to reconnect before giving up, counted from the loss until the peer is heard again or a connection has
     /// held for an interval of pings; `None` for ever. Default `None`.
     pub reconnect: Option<Duration>,
+    /// How often to try to reconnect after a loss before giving up, counted until the peer is heard again or a connection has held
+    /// for an interval of pings; with 0 a lost connection ends the session. `None` for no limit. Default `None`.
+    pub reconnect_attempts: Option<u32>,
+    /// How long nothing at all may arrive while something of a client's is unacknowledged before the connection is asked for a sign
+    /// of life, which has to come within 5 s. An idle connection has [`silence`](Self::silence). Default 10 s.
+    pub unanswered: Duration,
     /// How long to wait for the acknowledgement of a terminate flag. Default 2 s.
     pub terminate_timeout: Duration,
 }
@@ -170,6 +176,8 @@ impl Config {
             handshake_timeout: Duration::from_secs(60),
             give_up: Duration::from_secs(300),
             reconnect: None,
+            reconnect_attempts: None,
+            unanswered: Duration::from_secs(10),
             terminate_timeout: Duration::from_secs(2),
         }
     }

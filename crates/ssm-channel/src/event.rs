@@ -123,6 +123,13 @@ pub enum CloseReason {
     },
     /// Reconnecting was tried for this long without success.
     ConnectionLost(Duration),
+    /// As many attempts to reconnect as there may be have failed.
+    NotReconnected {
+        /// How many; none where a lost connection is not to be brought back.
+        attempts: u32,
+        /// Why there is no connection, in words of the driver that tried; a channel leaves it empty. Text of the network.
+        cause: String,
+    },
     /// The service no longer knows the session.
     ResumeRefused,
     /// The two sides did not agree to start.
@@ -145,6 +152,15 @@ impl fmt::Display for CloseReason {
             }
             Self::ConnectionLost(tried) => {
                 write!(f, "the connection was lost and did not come back within {} s", tried.as_secs())
+            }
+            Self::NotReconnected { attempts, cause } => {
+                f.write_str("the connection was lost and ")?;
+                match attempts {
+                    0 => f.write_str("is not to be brought back")?,
+                    1 => f.write_str("the attempt to bring it back has failed")?,
+                    _ => write!(f, "{attempts} attempts to bring it back have failed")?,
+                }
+                if cause.is_empty() { Ok(()) } else { write!(f, ": {cause}") }
             }
             Self::ResumeRefused => f.write_str("the connection was lost and the session cannot be resumed"),
             Self::HandshakeFailed(error) => write!(f, "the session did not start: {error}"),

@@ -11,6 +11,8 @@ pub(crate) enum Timer {
     KeepActive,
     /// The connection counts as dead.
     Silence,
+    /// Messages of ours are unacknowledged and nothing comes: ask for a sign of life.
+    Unanswered,
     /// The session counts as a shell without handshake.
     AssumeReady,
     /// The handshake has failed; after an assumed start, it will not come.
@@ -29,10 +31,11 @@ pub(crate) enum Timer {
 
 impl Timer {
     /// Every timer, in the order in which those due together are served.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::KeepAlive,
         Self::KeepActive,
         Self::Silence,
+        Self::Unanswered,
         Self::AssumeReady,
         Self::Handshake,
         Self::Redial,
@@ -51,6 +54,13 @@ impl TimerTable {
     /// Sets `timer`, in place of what it was set to. A time too far away for the clock never comes.
     pub(crate) fn set_after(&mut self, timer: Timer, now: Instant, after: Duration) {
         self.0[timer as usize] = now.checked_add(after);
+    }
+
+    /// The same, unless it is set to something sooner.
+    pub(crate) fn set_within(&mut self, timer: Timer, now: Instant, within: Duration) {
+        let earlier = self.0[timer as usize];
+        self.set_after(timer, now, within);
+        self.0[timer as usize] = self.0[timer as usize].into_iter().chain(earlier).min();
     }
 
     pub(crate) fn is_set(&self, timer: Timer) -> bool {

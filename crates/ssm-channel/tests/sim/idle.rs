@@ -72,6 +72,46 @@ fn item_18_a_silent_connection_is_replaced_after_90_seconds() {
     assert_eq!(pair.client.resumed, 1);
 }
 
+/// A change of the network leaves such connections behind: nobody can send the reset.
+#[test]
+fn a_silent_connection_is_replaced_within_15_seconds_when_something_waits_for_an_answer() {
+    let mut pair = Pair::shell().started();
+    pair.run_for(60 * SECOND);
+    let last = pair.now;
+    pair.client.deaf_until = Some(last + 3600 * SECOND);
+    pair.output(Role::Client, b"x");
+    pair.run_for(20 * SECOND);
+    let (at, attempt) = pair.client.redials[0];
+    assert_eq!(attempt, 0);
+    assert!((14 * SECOND..=16 * SECOND).contains(&(at - last)), "{:?}", at - last);
+    assert_eq!(pair.client.resumed, 1);
+}
+
+#[test]
+fn an_agent_that_acknowledges_nothing_does_not_cost_a_connection_that_answers_pings() {
+    let mut pair = Pair::shell().started();
+    pair.cut(Role::Agent);
+    pair.agent.unreachable_until = Some(pair.now + 3600 * SECOND);
+    pair.output(Role::Client, b"x");
+    pair.run_for(200 * SECOND);
+    assert_eq!(pair.client.redials, []);
+}
+
+#[test]
+fn a_doubted_connection_has_5_seconds_for_a_sign_of_life() {
+    let mut pair = Pair::shell().started();
+    pair.client.channel.handle_doubt(pair.now);
+    pair.drive(Role::Client);
+    pair.run_for(60 * SECOND);
+    assert_eq!(pair.client.redials, []);
+    let doubted = pair.now;
+    pair.client.deaf_until = Some(doubted + 3600 * SECOND);
+    pair.client.channel.handle_doubt(doubted);
+    pair.drive(Role::Client);
+    pair.run_for(6 * SECOND);
+    assert_eq!(pair.client.redials, [(doubted + 5 * SECOND, 0)]);
+}
+
 /// Bulk data can keep pongs waiting.
 #[test]
 fn any_frame_counts_as_a_sign_of_life() {

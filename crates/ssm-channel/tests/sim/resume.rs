@@ -6,7 +6,7 @@ use ssm_channel::{CloseReason, Config, Handshake, Role};
 use ssm_proto::body::OpenDataChannel;
 use ssm_proto::{MessageType, PayloadType, Token};
 
-use crate::pair::{Pair, shell};
+use crate::pair::{Pair, port, shell};
 use crate::solo::Solo;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -124,6 +124,45 @@ fn the_budget_ends_a_session_whose_connections_do_not_hold() {
     let (at, reason) = pair.client.closed.clone().unwrap();
     assert_eq!(reason, CloseReason::ConnectionLost(10 * MINUTE));
     assert!(at - lost < 11 * MINUTE);
+}
+
+#[test]
+fn a_session_has_as_many_attempts_as_it_may() {
+    for attempts in [0, 1, 5] {
+        let config = Config { reconnect_attempts: Some(attempts), ..Config::client() };
+        let mut pair = Pair::connected(config, Config::agent("i-0", shell(Handshake::Required))).started();
+        pair.client.unreachable_until = Some(pair.now + 60 * MINUTE);
+        pair.cut(Role::Client);
+        pair.run_for(5 * MINUTE);
+        assert_eq!(pair.client.redials.len(), attempts as usize);
+        let reason = &pair.client.closed.as_ref().unwrap().1;
+        assert_eq!(*reason, CloseReason::NotReconnected { attempts, cause: String::new() });
+        assert_eq!(pair.client.channel.poll_timeout(), None);
+    }
+}
+
+#[test]
+fn each_loss_has_attempts_of_its_own() {
+    let config = Config { reconnect_attempts: Some(1), ..Config::client() };
+    let mut pair = Pair::connected(config, Config::agent("i-0", shell(Handshake::Required))).started();
+    for _ in 0..5 {
+        pair.cut(Role::Client);
+        pair.output(Role::Agent, b"here");
+        pair.settle();
+    }
+    assert_eq!((pair.client.resumed, pair.client.closed.is_none()), (5, true));
+}
+
+#[test]
+fn a_session_without_a_connection_is_ended_at_once() {
+    let client = Config { assume_ready: None, ..Config::client() };
+    let mut pair = Pair::connected(client, Config::agent("i-0", port())).started();
+    pair.client.unreachable_until = Some(pair.now + MINUTE);
+    pair.cut(Role::Client);
+    pair.run_for(SECOND);
+    pair.client.channel.terminate(pair.now);
+    pair.drive(Role::Client);
+    assert_eq!(pair.client.closed, Some((pair.now, CloseReason::Terminated)));
 }
 
 #[test]
