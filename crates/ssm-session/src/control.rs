@@ -180,6 +180,19 @@ impl ControlError {
         self.kind
     }
 
+    /// Whether the same call may work later, without anybody changing what is asked for.
+    pub fn is_passing(&self) -> bool {
+        matches!(
+            self.kind,
+            ControlErrorKind::TargetNotConnected
+                | ControlErrorKind::Credentials
+                | ControlErrorKind::SignOn
+                | ControlErrorKind::Throttled
+                | ControlErrorKind::Unreachable
+                | ControlErrorKind::Service
+        )
+    }
+
     /// Whether trying to resume again cannot help.
     pub fn ends_session(&self) -> bool {
         matches!(

@@ -16,3 +16,15 @@ pub enum SessionError {
     #[error("no randomness from the operating system: {0}")]
     Randomness(getrandom::Error),
 }
+
+impl SessionError {
+    /// Whether another try may work later: the network or the service is not there as of now, the target is not connected, or
+    /// there are no credentials that are good.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Control(error) => error.is_passing(),
+            Self::Dial(DialError::Url(_)) | Self::Randomness(_) => false,
+            Self::Dial(_) => true,
+        }
+    }
+}

@@ -40,6 +40,7 @@ mod access_key;
 mod api_client;
 #[cfg(feature = "aws")]
 mod aws;
+mod backoff;
 mod control;
 #[cfg(feature = "aws")]
 mod credentials;
@@ -64,11 +65,13 @@ mod sign_on;
 mod stream;
 mod stream_url;
 mod tap;
+mod watch;
 
 #[cfg(feature = "aws")]
 pub use access_key::AccessKey;
 #[cfg(feature = "aws")]
 pub use aws::{AwsControl, AwsOptions};
+pub use backoff::backoff;
 pub use control::{
     Attached, ControlError, ControlErrorKind, ControlPlane, DataKeyRequest, Resumed, SessionId,
 };
@@ -93,6 +96,7 @@ pub use sign::{Identity, UpgradeSigning};
 pub use sign_on::{DeviceLogin, SignOn, SignOnState};
 pub use stream_url::{StreamEndpoint, StreamHosts, StreamUrlError};
 pub use tap::{Frame, Tap, Way};
+pub use watch::WallClock;
 
 pub use ssm_channel::{
     AgentAbilities, ChannelError, CloseReason, Config as ChannelConfig, DATA_KEY_LEN, DataKey, DataKeyLength,

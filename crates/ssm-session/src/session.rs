@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
@@ -17,7 +17,9 @@ use ssm_proto::{MessageBuf, PayloadType, Token};
 use tokio::time::Sleep;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use crate::control::{Attached, ControlError, ControlPlane, DataKeyRequest, Resumed, SessionId};
+use crate::control::{
+    Attached, ControlError, ControlErrorKind, ControlPlane, DataKeyRequest, Resumed, SessionId,
+};
 use crate::dial::{DialError, Socket, dial};
 use crate::document::StartSession;
 use crate::endpoint::Endpoint;
@@ -27,11 +29,15 @@ use crate::meter::Meter;
 use crate::route::Route;
 use crate::sign::UpgradeSigning;
 use crate::tap::Tap;
+use crate::watch::{self, WallClock};
 
 /// How long ending a session by API may take.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The wall clock is looked at this often at most.
+/// The same for a user who leaves while there is no connection, and hence little hope.
+const TERMINATE_OFFLINE: Duration = Duration::from_secs(1);
+
+/// How often the wall clock and the address of the connection are looked at.
 pub(crate) const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How a session is driven.
@@ -43,6 +49,9 @@ pub struct Config {
     pub signing: UpgradeSigning,
     /// The way to the data channel; `None` for the one of the control plane.
     pub route: Option<Route>,
+    /// The clock whose jumps show that the machine was asleep: then the connection is asked for a sign of life at once. Default
+    /// that of the system.
+    pub wall_clock: WallClock,
     /// Sees every frame. Default none.
     pub tap: Option<Tap>,
     /// What the session was started on, which is a part of what its key is made for when it is encrypted with KMS.
@@ -56,6 +65,7 @@ impl Default for Config {
             channel: ssm_channel::Config::client(),
             signing: UpgradeSigning::Auto,
             route: None,
+            wall_clock: WallClock::default(),
             tap: None,
             target: None,
         }
@@ -88,6 +98,8 @@ pub struct Session<C> {
     /// Taken from the channel and not handed out yet.
     events: VecDeque<Event>,
     clock_read: Instant,
+    /// Why the connection was asked for a sign of life.
+    doubt: Option<String>,
     /// The data key of an encrypted session, on its way.
     key: Option<KeyOnItsWay>,
     #[cfg(feature = "metrics")]
@@ -104,6 +116,9 @@ pub struct Loss {
     pub at: Instant,
     /// Since when there is no connection.
     pub since: Instant,
+    /// What kind of answer the API gave, where it was the API that failed. [`ControlErrorKind::Credentials`] and
+    /// [`ControlErrorKind::SignOn`] need the user.
+    pub api: Option<ControlErrorKind>,
 }
 
 #[derive(Debug)]
@@ -131,7 +146,7 @@ impl std::fmt::Debug for KeyOnItsWay {
 
 enum Dialled {
     Open { socket: Box<Socket>, url: String, token: Token },
-    Failed(String),
+    Failed(String, Option<ControlErrorKind>),
     SessionOver,
 }
 
@@ -186,7 +201,8 @@ impl<C: ControlPlane> Session<C> {
         getrandom::fill(&mut seed).map_err(SessionError::Randomness)?;
         let socket = open_socket(&*control, &stream_url, &config).await?;
         let now = now();
-        let mut channel = Channel::new(Role::Client, Arc::new(config.channel.clone()), seed, now, unix_now());
+        let unix_now = config.wall_clock.read();
+        let mut channel = Channel::new(Role::Client, Arc::new(config.channel.clone()), seed, now, unix_now);
         channel.handle_connected(now, token);
         Ok(Self {
             channel,
@@ -200,6 +216,7 @@ impl<C: ControlPlane> Session<C> {
             armed: None,
             events: VecDeque::new(),
             clock_read: now,
+            doubt: None,
             key: None,
             #[cfg(feature = "metrics")]
             meter: Meter::new(),
@@ -225,6 +242,11 @@ impl<C: ControlPlane> Session<C> {
     /// The last time the connection was lost, which it may be still.
     pub fn loss(&self) -> Option<&Loss> {
         self.loss.as_ref()
+    }
+
+    /// Whether there is a connection as of now.
+    pub fn is_connected(&self) -> bool {
+        matches!(self.link, Link::Up(_))
     }
 
     /// Bytes of payload a data message takes as of now; a port session finds out how many it can be.
@@ -336,6 +358,7 @@ impl<C: ControlPlane> Session<C> {
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.transmit(cx);
         while self.poll_timer(cx).is_ready() {
+            self.read_clock();
             self.channel.handle_timeout(now());
             self.transmit(cx);
         }
@@ -368,7 +391,8 @@ impl<C: ControlPlane> Session<C> {
     ///
     /// # Errors
     ///
-    /// When the API call fails. One that takes more than 5 s is left alone.
+    /// When the API call fails. One that takes more than 5 s is left alone, or more than one when the user leaves a session that has
+    /// no connection.
     pub async fn release(&mut self, reason: &CloseReason) -> Result<(), SessionError> {
         #[cfg(feature = "metrics")]
         self.meter.tell(self.channel.stats());
@@ -382,7 +406,11 @@ impl<C: ControlPlane> Session<C> {
         if known {
             return Ok(());
         }
-        match tokio::time::timeout(TERMINATE_TIMEOUT, self.control.terminate(&self.id)).await {
+        let limit = match reason {
+            CloseReason::Terminated if !self.is_connected() => TERMINATE_OFFLINE,
+            _ => TERMINATE_TIMEOUT,
+        };
+        match tokio::time::timeout(limit, self.control.terminate(&self.id)).await {
             Ok(ended) => Ok(ended?),
             Err(_elapsed) => Ok(()),
         }
@@ -458,19 +486,23 @@ impl<C: ControlPlane> Session<C> {
     }
 
     fn lost(&mut self, now: Instant, cause: String) {
-        self.note_loss(now, cause);
+        self.failed(now, cause, None);
+    }
+
+    fn failed(&mut self, now: Instant, cause: String, api: Option<ControlErrorKind>) {
+        self.note_loss(now, cause, api);
         self.link = Link::Down;
         self.channel.handle_disconnected(now);
         self.channel.handle_timeout(now);
     }
 
-    fn note_loss(&mut self, now: Instant, cause: String) {
+    fn note_loss(&mut self, now: Instant, cause: String, api: Option<ControlErrorKind>) {
         tracing::info!(%cause, session = %self.id, "no connection");
         let since = match (&self.link, &self.loss) {
             (Link::Up(_), _) | (_, None) => now,
             (_, Some(loss)) => loss.since,
         };
-        self.loss = Some(Loss { cause, at: now, since });
+        self.loss = Some(Loss { cause, at: now, since, api });
     }
 
     /// Takes the channel's events, keeping those that are for this driver.
@@ -482,19 +514,31 @@ impl<C: ControlPlane> Session<C> {
                     self.events.push_back(Event::Redial { attempt });
                 }
                 Event::KeyRequired(request) => self.ask_for_key(request),
+                Event::Closed(CloseReason::NotReconnected { attempts, .. }) => {
+                    self.note_silence();
+                    let cause = self.loss.as_ref().map(|loss| loss.cause.clone()).unwrap_or_default();
+                    self.events.push_back(Event::Closed(CloseReason::NotReconnected { attempts, cause }));
+                }
                 other => self.events.push_back(other),
             }
         }
     }
 
     fn redial(&mut self, attempt: u32) {
-        if matches!(self.link, Link::Up(_)) {
-            self.note_loss(now(), "nothing came for too long".into());
-        }
+        self.note_silence();
         tracing::debug!(attempt, session = %self.id, "connecting again");
         let (control, config) = (Arc::clone(&self.control), self.config.clone());
         let (id, url) = (self.id.clone(), self.url.clone());
         self.link = Link::Dialing(Dialing(Box::pin(resume(control, config, id, url))));
+    }
+
+    /// The channel has given up a connection that is there as far as anybody knows.
+    fn note_silence(&mut self) {
+        if self.is_connected() {
+            let doubt = self.doubt.take().map(|doubt| format!(": {doubt}")).unwrap_or_default();
+            self.note_loss(now(), format!("nothing came for too long{doubt}"), None);
+            self.link = Link::Down;
+        }
     }
 
     fn dialled(&mut self, dialled: Dialled) {
@@ -502,10 +546,11 @@ impl<C: ControlPlane> Session<C> {
         match dialled {
             Dialled::Open { socket, url, token } => {
                 self.url = url;
+                self.doubt = None;
                 self.link = Link::Up(socket);
                 self.channel.handle_connected(now, token);
             }
-            Dialled::Failed(cause) => self.lost(now, cause),
+            Dialled::Failed(cause, api) => self.failed(now, cause, api),
             Dialled::SessionOver => {
                 self.link = Link::Down;
                 self.channel.handle_resume_refused();
@@ -549,7 +594,10 @@ impl<C: ControlPlane> Session<C> {
 
     /// Ready when something is due. The timer is only moved when it would fire too late: deadlines move with every message.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(due) = self.channel.poll_timeout() else { return Poll::Pending };
+        let watched = self.is_connected().then(|| self.clock_read + CLOCK_INTERVAL);
+        let Some(due) = self.channel.poll_timeout().into_iter().chain(watched).min() else {
+            return Poll::Pending;
+        };
         if due <= now() {
             return Poll::Ready(());
         }
@@ -572,7 +620,24 @@ impl<C: ControlPlane> Session<C> {
         let now = now();
         if now.saturating_duration_since(self.clock_read) >= CLOCK_INTERVAL {
             self.clock_read = now;
-            self.channel.handle_clock(now, unix_now());
+            if self.channel.handle_clock(now, self.config.wall_clock.read()) {
+                self.doubted("this machine was asleep".into());
+            }
+            if self.doubt.is_none()
+                && let Link::Up(socket) = &self.link
+                && let Ok(address) = socket.get_ref().local_addr()
+                && watch::is_gone(address)
+            {
+                self.channel.handle_doubt(now);
+                self.doubted(format!("this machine has not the address {} any more", address.ip()));
+            }
+        }
+    }
+
+    fn doubted(&mut self, why: String) {
+        if self.is_connected() {
+            tracing::info!(session = %self.id, "{why}: the connection is asked for a sign of life");
+            self.doubt = Some(why);
         }
     }
 }
@@ -586,13 +651,15 @@ async fn resume<C: ControlPlane>(control: Arc<C>, config: Config, id: SessionId,
             tracing::warn!(%error, session = %id, "the session cannot be resumed");
             return Dialled::SessionOver;
         }
-        Err(error) => return Dialled::Failed(format!("the session is not resumed yet: {error}")),
+        Err(error) => {
+            return Dialled::Failed(format!("the session is not resumed yet: {error}"), Some(error.kind()));
+        }
     };
     // The URL names a cell that changes (plugin sessionhandler.go keeps the old one, and hangs when it does).
     let url = if endpoint.stream_url.is_empty() { old_url } else { endpoint.stream_url };
     match open_socket(&*control, &url, &config).await {
         Ok(socket) => Dialled::Open { socket: Box::new(socket), url, token: endpoint.token },
-        Err(error) => Dialled::Failed(format!("the data channel is not open yet: {error}")),
+        Err(error) => Dialled::Failed(format!("the data channel is not open yet: {error}"), None),
     }
 }
 
@@ -620,8 +687,4 @@ fn message(transmit: Transmit) -> Message {
 /// The monotonic clock of the runtime, which tests can stop.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
-}
-
-fn unix_now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -1,6 +1,7 @@
 //! A connection with as much TLS around it as the way needs.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -17,6 +18,17 @@ pub(crate) enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
     /// With TLS to the destination, inside of TLS to a proxy.
     Nested(Box<TlsStream<TlsStream<TcpStream>>>),
+}
+
+impl Stream {
+    /// The address of this machine that the connection has.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Plain(stream) => stream.local_addr(),
+            Self::Tls(stream) => stream.get_ref().0.local_addr(),
+            Self::Nested(stream) => stream.get_ref().0.get_ref().0.local_addr(),
+        }
+    }
 }
 
 macro_rules! with {
