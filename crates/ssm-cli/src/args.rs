@@ -17,6 +17,7 @@ mod list;
 #[cfg(feature = "aws")]
 mod login;
 mod plugin;
+mod reconnect;
 mod sessions;
 mod shell;
 mod ssh;
@@ -44,6 +45,7 @@ pub(crate) use self::list::ListArgs;
 #[cfg(feature = "aws")]
 pub(crate) use self::login::{LoginArgs, LogoutArgs};
 pub(crate) use self::plugin::{InstallArgs, PluginArgs, PluginCommand, UninstallArgs};
+pub(crate) use self::reconnect::ReconnectArg;
 pub(crate) use self::sessions::SessionsArgs;
 #[cfg(feature = "aws")]
 pub(crate) use self::sessions::{OrphansArgs, SessionsCommand, TerminateArgs, WhichArgs};
@@ -462,6 +464,9 @@ pub(crate) struct ChannelArgs {
     /// 90s, 2m, or off [default: off; 2m for ssm db]
     #[arg(long, value_name = "TIME")]
     pub(crate) keep_alive: Option<IntervalArg>,
+    /// How often a lost connection is tried to be brought back before this ends: a number, always or never [default: always]
+    #[arg(long, value_name = "N|always|never")]
+    pub(crate) reconnect: Option<ReconnectArg>,
 }
 
 #[derive(Debug, Clone, Copy, Default, ClapArgs)]

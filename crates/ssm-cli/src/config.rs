@@ -31,7 +31,7 @@ pub(crate) use self::database::Selector;
 pub(crate) use self::file::{Alias, File, Member};
 pub(crate) use self::mistake::{Mistake, meant};
 pub(crate) use self::setting::{Origin, Setting, Settings, Value};
-use crate::args::{ChannelArgs, ConnectionArgs, EndpointArg};
+use crate::args::{ChannelArgs, ConnectionArgs, EndpointArg, ReconnectArg};
 use crate::places;
 
 /// Names the file, in place of the usual one.
@@ -161,6 +161,12 @@ impl Config {
         alias
     }
 
+    /// How often a lost shell or command is tried to be brought back, where a flag or somebody else says it.
+    pub(crate) fn reconnect(&self, target: Option<&str>, flag: Option<ReconnectArg>) -> Option<ReconnectArg> {
+        let settings = self.settings(self.alias(target).map(|alias| &alias.settings));
+        flag.or_else(|| settings.find(Setting::Reconnect).map(Value::parse))
+    }
+
     /// Fills in the flags that were not given, with what stands in front of the defaults.
     pub(crate) fn fill_from(&self, own: Option<&Settings>, mut flags: Flags<'_>) {
         for (setting, value) in self.settings(own).iter() {
@@ -223,8 +229,18 @@ impl Flags<'_> {
             (Setting::KeepAlive, Some(channel), _) => {
                 channel.keep_alive.get_or_insert_with(|| value.parse());
             }
+            (Setting::Reconnect, Some(channel), _) => {
+                channel.reconnect.get_or_insert_with(|| value.parse());
+            }
             (Setting::Lanes, _, Some(lanes)) => drop(lanes.get_or_insert_with(|| value.parse())),
-            (Setting::PayloadSize | Setting::Pacing | Setting::KeepAlive | Setting::Lanes, ..) => {}
+            (
+                Setting::PayloadSize
+                | Setting::Pacing
+                | Setting::KeepAlive
+                | Setting::Reconnect
+                | Setting::Lanes,
+                ..,
+            ) => {}
         }
     }
 }
@@ -314,6 +330,21 @@ mod tests {
         let flags = Flags { connection: &mut other, channel: None, lanes: None };
         assert!(config.fill(Some("other"), flags).is_none());
         assert_eq!(other.profile.as_deref(), Some("d"));
+    }
+
+    #[test]
+    fn how_often_to_reconnect_is_said_by_a_flag_or_an_alias_or_the_defaults() {
+        let config = config(
+            "[defaults]\nreconnect = 'never'\n[alias.db]\ntarget = 't'\nreconnect = 3\n[alias.web]\ntarget = 't'",
+        );
+        assert_eq!(config.reconnect(Some("db"), None), Some(ReconnectArg::Times(3)));
+        assert_eq!(config.reconnect(Some("db"), Some(ReconnectArg::Always)), Some(ReconnectArg::Always));
+        assert_eq!(config.reconnect(Some("web"), None), Some(ReconnectArg::Never));
+        let mut channel = ChannelArgs::default();
+        let mut connection = ConnectionArgs::default();
+        let flags = Flags { connection: &mut connection, channel: Some(&mut channel), lanes: None };
+        config.fill(Some("db"), flags);
+        assert_eq!(channel.reconnect, Some(ReconnectArg::Times(3)));
     }
 
     #[cfg(feature = "aws")]

@@ -33,6 +33,7 @@ mod process;
 mod profiles;
 #[cfg(feature = "aws")]
 mod progress;
+mod reconnect;
 mod registry;
 #[cfg(feature = "aws")]
 mod remembered;

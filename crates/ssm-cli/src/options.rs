@@ -1,6 +1,7 @@
 //! What the user's options mean: which session, through which account, over which channel.
 
 use std::env;
+use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use ssm_session::{
     ChannelConfig, Config, Endpoint, KnownSizes, Pacing, Route, Session, StartSession, TerminalSize,
 };
 
-use crate::args::{ChannelArgs, ConnectionArgs, IntervalArg, PacingArg};
+use crate::args::{ChannelArgs, ConnectionArgs, IntervalArg, PacingArg, ReconnectArg};
 use crate::capture;
 use crate::control::Control;
 use crate::error::Error;
@@ -17,8 +18,8 @@ use crate::network;
 /// Holds a session for `--attach`: its token opens it, so it is never an argument.
 pub(crate) const ATTACH_VARIABLE: &str = "SSM_ATTACH";
 
-/// How long a lost shell is tried to be brought back. Tunnels are for ever.
-pub(crate) const SHELL_RECONNECT: Duration = Duration::from_secs(600);
+/// How long a lost session is tried to be brought back where no person waits for it and nobody says otherwise.
+pub(crate) const UNATTENDED_RECONNECT: Duration = Duration::from_secs(600);
 
 /// The terminal of a command, which nobody sees.
 const COMMAND_TERMINAL: TerminalSize = TerminalSize { cols: 80, rows: 24 };
@@ -138,6 +139,7 @@ pub(crate) fn port_config(args: &ChannelArgs) -> Config {
         None => {}
     }
     channel.keep_active = args.keep_alive.and_then(|IntervalArg(interval)| interval);
+    apply(args.reconnect.unwrap_or(ReconnectArg::Always), &mut channel);
     Config { channel, tap: capture::tap(), ..Config::default() }
 }
 
@@ -147,15 +149,33 @@ fn known_sizes() -> KnownSizes {
     KNOWN.get_or_init(KnownSizes::default).clone()
 }
 
-/// The channel of a terminal.
-pub(crate) fn shell_config() -> Config {
-    let channel = ChannelConfig { reconnect: Some(SHELL_RECONNECT), ..ChannelConfig::client() };
+/// The channel of a terminal. A person can leave it; a program behind a pipe cannot, and is left after a while.
+pub(crate) fn shell_config(reconnect: Option<ReconnectArg>) -> Config {
+    let person = io::stdin().is_terminal().then_some(ReconnectArg::Always);
+    terminal_config(reconnect.or(person))
+}
+
+fn terminal_config(reconnect: Option<ReconnectArg>) -> Config {
+    let mut channel = ChannelConfig::client();
+    match reconnect {
+        Some(reconnect) => apply(reconnect, &mut channel),
+        None => channel.reconnect = Some(UNATTENDED_RECONNECT),
+    }
     Config { channel, tap: capture::tap(), ..Config::default() }
 }
 
-/// The channel of a command, which can have much input: it is brought back for as long as a shell, and its messages grow.
-pub(crate) fn command_config() -> Config {
-    let mut config = shell_config();
+fn apply(reconnect: ReconnectArg, channel: &mut ChannelConfig) {
+    channel.reconnect = None;
+    channel.reconnect_attempts = match reconnect {
+        ReconnectArg::Times(times) => Some(times),
+        ReconnectArg::Always => None,
+        ReconnectArg::Never => Some(0),
+    };
+}
+
+/// The channel of a command, which can have much input: its messages grow.
+pub(crate) fn command_config(reconnect: Option<ReconnectArg>) -> Config {
+    let mut config = terminal_config(reconnect);
     config.channel.terminal_probe = Some(COMMAND_TERMINAL);
     config
 }
@@ -167,10 +187,15 @@ mod tests {
     #[test]
     fn knobs_reach_the_channel() {
         let keep_alive = Some(IntervalArg(Some(Duration::from_secs(120))));
-        let args =
-            ChannelArgs { payload_size: Some(8192), pacing: Some(PacingArg::PerSecond(450)), keep_alive };
+        let args = ChannelArgs {
+            payload_size: Some(8192),
+            pacing: Some(PacingArg::PerSecond(450)),
+            keep_alive,
+            reconnect: Some(ReconnectArg::Times(3)),
+        };
         let channel = port_config(&args).channel;
         assert_eq!(channel.payload_len, 8192);
+        assert_eq!(channel.reconnect_attempts, Some(3));
         assert_eq!(channel.pacing, Some(Pacing { per_second: 450, burst: 50 }));
         assert_eq!(channel.keep_active, Some(Duration::from_secs(120)));
         let off = ChannelArgs { pacing: Some(PacingArg::Off), ..ChannelArgs::default() };
@@ -179,8 +204,16 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_waits_for_ever_and_a_shell_for_ten_minutes() {
-        assert_eq!(port_config(&ChannelArgs::default()).channel.reconnect, None);
-        assert_eq!(shell_config().channel.reconnect, Some(Duration::from_secs(600)));
+    fn a_tunnel_waits_for_ever_and_a_command_for_ten_minutes_unless_told() {
+        let tunnel = port_config(&ChannelArgs::default()).channel;
+        assert_eq!((tunnel.reconnect, tunnel.reconnect_attempts), (None, None));
+        let command = |reconnect| {
+            let channel = command_config(reconnect).channel;
+            (channel.reconnect, channel.reconnect_attempts)
+        };
+        assert_eq!(command(None), (Some(Duration::from_secs(600)), None));
+        assert_eq!(command(Some(ReconnectArg::Always)), (None, None));
+        assert_eq!(command(Some(ReconnectArg::Never)), (None, Some(0)));
+        assert_eq!(command(Some(ReconnectArg::Times(7))), (None, Some(7)));
     }
 }

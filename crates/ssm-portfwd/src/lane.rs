@@ -302,11 +302,11 @@ impl<C: ControlPlane> Lane<C> {
                 self.shared.notify(Notice::Resumed { after: after.unwrap_or_default() });
             }
             Event::Redial { attempt } => {
-                let (cause, delay) = match self.session.loss() {
-                    Some(loss) => (loss.cause.clone(), now().saturating_duration_since(loss.at)),
+                let (cause, delay, api) = match self.session.loss() {
+                    Some(loss) => (loss.cause.clone(), now().saturating_duration_since(loss.at), loss.api),
                     None => Default::default(),
                 };
-                self.shared.notify(Notice::Redial { attempt, cause, delay });
+                self.shared.notify(Notice::Redial { attempt, cause, delay, api });
             }
             // Port sessions are not encrypted.
             Event::KeyRequired(_) => {}

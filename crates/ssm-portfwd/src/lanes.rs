@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use ssm_session::{CloseReason, ControlPlane, Session, SessionError, StartSession};
+use ssm_session::{
+    CloseReason, ControlError, ControlErrorKind, ControlPlane, Session, SessionError, StartSession, backoff,
+};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -58,6 +60,8 @@ pub struct Lanes<C> {
     first: Option<Session<C>>,
     start: Option<Start<C>>,
     max: usize,
+    /// How often a session that cannot be started as of now is tried again; `None` for no limit.
+    tries_max: Option<u32>,
 }
 
 type Starting<C> = Pin<Box<dyn Future<Output = Result<Session<C>, SessionError>> + Send>>;
@@ -68,13 +72,14 @@ type Start<C> = Box<dyn Fn(Arc<AtomicBool>) -> Starting<C> + Send>;
 impl<C: ControlPlane> Lanes<C> {
     /// One session that is open already. There is no other when it ends.
     pub fn single(session: Session<C>) -> Self {
-        Self { first: Some(session), start: None, max: 1 }
+        Self { first: Some(session), start: None, max: 1, tries_max: Some(0) }
     }
 }
 
 impl<C: ControlPlane> Lanes<Arc<C>> {
     /// Up to `max` sessions for `request`, the first at once and the others when every lane has a connection. A lane that ends is
-    /// replaced when a connection needs it.
+    /// replaced when a connection needs it; while that is not possible, because the target is not connected for one, the connection
+    /// waits and it is tried again, as often as the channel of a session may [reconnect](ssm_session::ChannelConfig::reconnect_attempts).
     pub fn on_demand(
         control: Arc<C>,
         request: StartSession,
@@ -82,6 +87,7 @@ impl<C: ControlPlane> Lanes<Arc<C>> {
         limiter: StartLimiter,
         max: usize,
     ) -> Self {
+        let tries_max = config.channel.reconnect_attempts;
         let start = move |asked: Arc<AtomicBool>| -> Starting<Arc<C>> {
             let (control, request) = (Arc::clone(&control), request.clone());
             let (config, limiter) = (config.clone(), limiter.clone());
@@ -91,7 +97,7 @@ impl<C: ControlPlane> Lanes<Arc<C>> {
                 Session::start(control, &request, config).await
             })
         };
-        Self { first: None, start: Some(Box::new(start)), max: max.max(1) }
+        Self { first: None, start: Some(Box::new(start)), max: max.max(1), tries_max }
     }
 }
 
@@ -105,6 +111,7 @@ impl<C> fmt::Debug for Lanes<C> {
 pub(crate) struct LaneSet<C> {
     start: Option<Start<C>>,
     max: usize,
+    tries_max: Option<u32>,
     config: Config,
     members: Vec<Member<C>>,
     list: Arc<ReadyList>,
@@ -129,6 +136,8 @@ enum State<C> {
         starting: Starting<C>,
         asked: Arc<AtomicBool>,
         waiting: Vec<Incoming>,
+        /// How often it was tried before.
+        failures: u32,
     },
     Open(Box<Lane<C>>),
     /// The session is over; the service is being told.
@@ -149,6 +158,7 @@ impl<C: ControlPlane> LaneSet<C> {
         let mut set = Self {
             start: lanes.start,
             max: lanes.max,
+            tries_max: lanes.tries_max,
             config,
             members: Vec::new(),
             list: Arc::default(),
@@ -294,8 +304,8 @@ impl<C: ControlPlane> LaneSet<C> {
     }
 
     fn started(&mut self, index: usize, started: Result<Session<C>, SessionError>) {
-        let State::Starting { waiting, .. } = &mut self.members[index].state else { return };
-        let waiting = std::mem::take(waiting);
+        let State::Starting { waiting, failures, .. } = &mut self.members[index].state else { return };
+        let (waiting, failures) = (std::mem::take(waiting), *failures + 1);
         match started {
             Ok(session) => {
                 let mut lane = Lane::new(session, self.config.clone());
@@ -304,8 +314,11 @@ impl<C: ControlPlane> LaneSet<C> {
                 self.members[index].waker.wake_by_ref();
             }
             Err(error) => {
-                let error = Arc::new(error);
                 self.members.swap_remove(index);
+                if self.tries_again(&error, failures, waiting.len()) {
+                    return self.delay(&error, failures, waiting);
+                }
+                let error = Arc::new(error);
                 // The connections may still be carried by the lanes there are.
                 for incoming in waiting {
                     match self.least_loaded() {
@@ -339,10 +352,42 @@ impl<C: ControlPlane> LaneSet<C> {
         if self.closing {
             return;
         }
-        if self.len() == 0 && (self.start.is_none() || !self.worked) {
+        let given_up = matches!(reason, CloseReason::NotReconnected { .. } | CloseReason::ConnectionLost(_));
+        if self.len() == 0 && (self.start.is_none() || !self.worked || given_up) {
             self.closing = true;
             self.outcome = Some(Ended::Session(reason));
         }
+    }
+
+    /// Whether a session that was not started is worth another try: it would be later, and nothing else can carry what waits for
+    /// it. A destination that has never worked is told of at once, unless it is only that there were too many calls.
+    fn tries_again(&mut self, error: &SessionError, failures: u32, waiting: usize) -> bool {
+        let throttled = api_kind(error) == Some(ControlErrorKind::Throttled);
+        let wanted = if self.worked { waiting > 0 } else { throttled };
+        wanted
+            && !self.closing
+            && error.is_passing()
+            && self.tries_max.is_none_or(|max| failures <= max)
+            && self.least_loaded().is_none()
+    }
+
+    /// Tries once more, later, and tells of it.
+    fn delay(&mut self, error: &SessionError, failures: u32, waiting: Vec<Incoming>) {
+        let Some(start) = &self.start else { return };
+        let delay = backoff(failures);
+        let asked = Arc::default();
+        let start = start(Arc::clone(&asked));
+        let starting = Box::pin(async move {
+            tokio::time::sleep(delay).await;
+            start.await
+        });
+        self.push(State::Starting { starting, asked, waiting, failures });
+        self.notices.push_back(Notice::LaneDelayed {
+            attempts: failures,
+            error: error.to_string(),
+            api: api_kind(error),
+            delay,
+        });
     }
 
     fn can_grow(&self) -> bool {
@@ -353,7 +398,7 @@ impl<C: ControlPlane> LaneSet<C> {
         if let Some(start) = &self.start {
             let asked = Arc::default();
             let starting = start(Arc::clone(&asked));
-            self.push(State::Starting { starting, asked, waiting });
+            self.push(State::Starting { starting, asked, waiting, failures: 0 });
         }
     }
 
@@ -363,6 +408,14 @@ impl<C: ControlPlane> LaneSet<C> {
         let waker = Waker::from(Arc::clone(&ready));
         waker.wake_by_ref();
         self.members.push(Member { key: self.keys, state, ready, waker });
+    }
+}
+
+/// What kind of answer the API gave, if it gave one.
+fn api_kind(error: &SessionError) -> Option<ControlErrorKind> {
+    match error {
+        SessionError::Control(error) => Some(ControlError::kind(error)),
+        _ => None,
     }
 }
 

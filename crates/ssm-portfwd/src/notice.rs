@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::{Destination, LocalAddr};
-use ssm_session::{CloseReason, Ready};
+use ssm_session::{CloseReason, ControlErrorKind, Ready};
 
 /// Something a user may want to know. None of it needs an answer.
 #[derive(Debug, Clone)]
@@ -55,6 +55,8 @@ pub enum Notice {
         cause: String,
         /// How long was waited since then.
         delay: Duration,
+        /// What kind of answer the API gave, where it was the API that failed.
+        api: Option<ControlErrorKind>,
     },
     /// A session has ended; its connections were reset. Another one is started when a connection needs it, if one can be.
     LaneEnded {
@@ -65,6 +67,17 @@ pub enum Notice {
     LaneNotStarted {
         /// Why.
         error: String,
+    },
+    /// A session that connections wait for cannot be started as of now, and is tried again.
+    LaneDelayed {
+        /// How often it was tried.
+        attempts: u32,
+        /// Why it was not started.
+        error: String,
+        /// What kind of answer the API gave, where it was the API that failed.
+        api: Option<ControlErrorKind>,
+        /// When it is tried again.
+        delay: Duration,
     },
     /// The data channel is back; nothing was lost.
     Resumed {

@@ -390,7 +390,8 @@ impl<C: ControlPlane> Run<C> {
         };
         let first = self.ending.map_or((signal, ended_by), |ending| (ending.signal, ending.ended_by));
         self.ending = Some(Ending { signal: first.0, ended_by: first.1, last, due });
-        if !started {
+        // Without a connection it would not hear of it.
+        if !started || !self.session.is_connected() {
             return Err(End::GivenUp);
         }
         self.batches.signal(last);
@@ -435,7 +436,7 @@ impl<C: ControlPlane> Run<C> {
             }
             Event::Payload { kind: PayloadType::Output, payload } => self.receive(&payload)?,
             Event::Payload { .. } | Event::KeyRequired(_) => {}
-            Event::Redial { attempt } => notice(Notice::Redial { attempt }),
+            Event::Redial { attempt } => notice(Notice::redial(&self.session, attempt)),
             Event::Resumed => notice(Notice::Resumed),
             Event::Closed(reason) => return Err(End::Closed(reason)),
         }

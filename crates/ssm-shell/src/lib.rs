@@ -17,7 +17,7 @@
 //! ssm_shell::install_panic_hook();
 //! let session = Session::attach(endpoint, Config::default()).await?;
 //! let exit = ssm_shell::run(session, Io::stdio()?, |notice| {
-//!     if let Notice::Redial { attempt: 1 } = notice {
+//!     if let Notice::Redial { attempt: 1, .. } = notice {
 //!         let _ = writeln!(NoticeWriter, "connection lost, reconnecting");
 //!     }
 //! })

@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use ssm_session::{Ready, Stats};
+use ssm_session::{ControlErrorKind, ControlPlane, Ready, Session, Stats};
 
 /// Something a user may want to know while a session runs.
 ///
@@ -22,6 +22,10 @@ pub enum Notice {
     Redial {
         /// The number of this attempt.
         attempt: u32,
+        /// Why it was lost, or why the last attempt failed. Text of the network.
+        cause: String,
+        /// What kind of answer the API gave, where it was the API that failed.
+        api: Option<ControlErrorKind>,
     },
     /// The connection is up again, and nothing was lost.
     Resumed,
@@ -31,6 +35,22 @@ pub enum Notice {
     Asked(Question),
     /// Nothing is recorded any more, for this reason.
     RecordingFailed(String),
+}
+
+impl Notice {
+    /// What a session tells with its event.
+    pub(crate) fn redial<C: ControlPlane>(session: &Session<C>, attempt: u32) -> Self {
+        let (cause, api) = session.loss().map(|loss| (loss.cause.clone(), loss.api)).unwrap_or_default();
+        Self::Redial { attempt, cause, api }
+    }
+
+    /// Whether a user has to do something before the connection can be back.
+    pub(crate) fn needs_user(&self) -> bool {
+        matches!(
+            self,
+            Self::Redial { api: Some(ControlErrorKind::Credentials | ControlErrorKind::SignOn), .. }
+        )
+    }
 }
 
 /// What a user asks with an escape. The answer belongs on the terminal, at once; a program that had all of the screen is made to

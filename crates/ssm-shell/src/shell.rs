@@ -313,7 +313,7 @@ impl<C: ControlPlane> Shell<C> {
                 if self.connection == Connection::Up {
                     self.connection = Connection::Lost { since: now() };
                 }
-                self.tell(Notice::Redial { attempt }, notice);
+                self.tell(Notice::redial(&self.session, attempt), notice);
             }
             Event::Resumed => {
                 self.connection = Connection::Up;
@@ -432,11 +432,11 @@ impl<C: ControlPlane> Shell<C> {
 
     /// Tells something, unless a program has the screen.
     fn tell(&mut self, what: Notice, notice: &mut impl FnMut(Notice)) {
-        if !self.screen.as_ref().is_some_and(Screen::alternate) {
+        if what.needs_user() || !self.screen.as_ref().is_some_and(Screen::alternate) {
             return notice(what);
         }
         // Only the first attempt is for a user.
-        if self.held.len() < HELD_MAX && !matches!(what, Notice::Redial { attempt: 1.. }) {
+        if self.held.len() < HELD_MAX && !matches!(what, Notice::Redial { attempt: 1.., .. }) {
             self.held.push_back(what);
         }
     }

@@ -161,7 +161,7 @@ fn item_45_a_repeated_message_is_no_round_trip_and_waits_from_its_last_sending()
 fn item_47_patience_with_a_message_can_be_set() {
     for seconds in [1, 30] {
         let give_up = Duration::from_secs(seconds);
-        let mut client = Solo::running(Config { give_up, ..Config::client() });
+        let mut client = Solo::running(Config { give_up, unanswered: Duration::MAX, ..Config::client() });
         client.send(PayloadType::Output, b"x");
         client.messages();
         client.wait(give_up - MS);

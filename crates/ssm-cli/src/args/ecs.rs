@@ -2,7 +2,7 @@
 
 use clap::{Args as ClapArgs, Subcommand};
 
-use super::{ConnectionArgs, EscapeArg, ForwardArgs, LimitArg};
+use super::{ConnectionArgs, EscapeArg, ForwardArgs, LimitArg, ReconnectArg};
 
 /// Shells in containers of ECS, and tunnels through them
 ///
@@ -42,6 +42,9 @@ pub(crate) struct EcsExecArgs {
     /// As for ssm shell
     #[arg(long, value_name = "TIME|off", default_value = "15m")]
     pub(crate) idle_notice: LimitArg,
+    /// As for ssm shell
+    #[arg(long, value_name = "N|always|never")]
+    pub(crate) reconnect: Option<ReconnectArg>,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
 }

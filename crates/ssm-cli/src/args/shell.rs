@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::Args as ClapArgs;
 
-use super::{ConnectionArgs, LimitArg, Parameter};
+use super::{ConnectionArgs, LimitArg, Parameter, ReconnectArg};
 
 /// Open a terminal on a machine
 ///
@@ -42,6 +42,9 @@ pub(crate) struct ShellArgs {
     /// Open the session only when it is encrypted with a KMS key, beyond TLS
     #[arg(long)]
     pub(crate) require_encryption: bool,
+    /// How often a lost connection is tried to be brought back before this ends: a number, always or never [default: always on a terminal, otherwise for 10 minutes]
+    #[arg(long, value_name = "N|always|never")]
+    pub(crate) reconnect: Option<ReconnectArg>,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
 }

@@ -156,6 +156,7 @@ fn flags(args: &ConfigArgs) -> Settings {
         (Setting::PayloadSize, args.channel.payload_size.map(|size| size.to_string())),
         (Setting::Pacing, args.channel.pacing.map(|pacing| pacing.to_string())),
         (Setting::KeepAlive, args.channel.keep_alive.map(|interval| interval.to_string())),
+        (Setting::Reconnect, args.channel.reconnect.map(|reconnect| reconnect.to_string())),
     ];
     let endpoints = connection.endpoints.iter();
     let endpoints =

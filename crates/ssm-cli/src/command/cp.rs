@@ -54,6 +54,7 @@ pub(crate) async fn run(mut args: CpArgs, config: &Config) -> Result<ExitCode, E
             "there is no target before the colon; write ./ before a path that begins with one".into(),
         ));
     }
+    args.reconnect = config.reconnect(Some(&target), args.reconnect);
     let flags = Flags { connection: &mut args.connection, channel: None, lanes: None };
     let alias = config.fill(Some(&target), flags);
     let target = alias.map_or(target, |alias| alias.target.text.clone());
@@ -76,7 +77,7 @@ pub(crate) async fn run(mut args: CpArgs, config: &Config) -> Result<ExitCode, E
     let mut source = Source::load(&args.connection, "ssm cp").await?;
     let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
     let request = command.request(&target).reason(args.connection.reason.clone());
-    let config = options::command_config();
+    let config = options::command_config(args.reconnect);
     let session = match command::open_only(&mut source, &request, config, &mut signals).await? {
         Opened::Session(session) => *session,
         Opened::Left(signal) => return Ok(ExitCode::from(signal.exit_code())),

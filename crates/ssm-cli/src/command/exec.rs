@@ -50,7 +50,7 @@ pub(crate) async fn run(mut args: ExecArgs, config: &Config) -> Result<ExitCode,
     let request = with_document(command.request(&target), &args);
     let io = CommandIo::stdio().map_err(Error::local("cannot set up the standard streams"))?;
     let io = if args.no_stdin { io.no_input() } else { io };
-    let config = options::command_config();
+    let config = options::command_config(args.reconnect);
     let session = match command::open_only(&mut source, &request, config, &mut signals).await? {
         Opened::Session(session) => *session,
         Opened::Left(signal) => return Ok(ExitCode::from(signal.exit_code())),
@@ -66,6 +66,7 @@ pub(crate) async fn run(mut args: ExecArgs, config: &Config) -> Result<ExitCode,
 
 /// Takes from the configuration what the command line leaves open.
 fn fill(args: &mut ExecArgs, config: &Config) {
+    args.reconnect = config.reconnect(args.target.as_deref(), args.reconnect);
     let flags = Flags { connection: &mut args.connection, channel: None, lanes: None };
     if let Some(alias) = config.fill(args.target.as_deref(), flags) {
         args.target = Some(alias.target.text.clone());
@@ -139,8 +140,9 @@ async fn without_terminal(
     })?;
     let line = format!("sh -c '{}'", line.replace('\'', r"'\''"));
     let request = StartSession::document(target, &document).parameter("command", line);
-    let session =
-        source.open(&request.reason(args.connection.reason.clone()), options::shell_config()).await?;
+    let session = source
+        .open(&request.reason(args.connection.reason.clone()), options::shell_config(args.reconnect))
+        .await?;
     drop(signals);
     let exit = ssm_shell::run(session, Io::stdio()?, shell::tell).await?;
     if exit.code.is_none() && exit.ended_by == EndedBy::Session {

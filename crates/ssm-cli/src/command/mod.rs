@@ -31,6 +31,7 @@ pub(crate) mod up;
 
 use std::time::Duration;
 
+use ssm_portfwd::Notice;
 use ssm_session::{CloseReason, Config, ControlPlane, Event, Session, StartSession};
 
 use crate::control::Control;
@@ -38,6 +39,7 @@ use crate::error::Error;
 use crate::options::Source;
 use crate::output::say;
 use crate::process::{Signal, Signals};
+use crate::reconnect;
 
 pub(crate) mod cp;
 pub(crate) mod exec;
@@ -112,6 +114,15 @@ async fn started(session: &mut Session<Control>) -> Result<(), CloseReason> {
             }
             _ => {}
         }
+    }
+}
+
+/// Says with `-v` what happens to a session that carries stdin and stdout, and always what somebody has to know.
+fn explain(notice: &Notice) {
+    match notice {
+        Notice::Redial { attempt, cause, api, .. } => reconnect::lost(*attempt, cause, *api),
+        Notice::Resumed { after } => reconnect::back(Some(*after)),
+        other => tracing::info!(notice = ?other, "session"),
     }
 }
 

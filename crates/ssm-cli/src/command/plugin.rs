@@ -86,7 +86,7 @@ async fn start(arguments: Arguments) -> Result<ExitCode, Error> {
     let banner = Banner::new(arguments.endpoint.session_id.as_str());
     banner.starting();
     let mut channel = ChannelConfig::client();
-    channel.reconnect = Some(options::SHELL_RECONNECT);
+    channel.reconnect = Some(options::UNATTENDED_RECONNECT);
     if arguments.is_port {
         channel.assume_ready = None;
     }
@@ -128,7 +128,7 @@ async fn stream(session: Session<Control>, banner: &Banner, mut signals: Signals
     let output = Output::stdout().map_err(Error::local("cannot use stdout"))?;
     let mut signal = None;
     let shutdown = async { signal = Some(signals.next().await) };
-    let notice = |notice| tracing::info!(?notice, "stream");
+    let notice = |notice| command::explain(&notice);
     let reason =
         ssm_portfwd::stream(session, ssm_portfwd::Config::default(), input, output, notice, shutdown).await;
     // The end of stdin is no end that is told (plugin `standardstreamforwarding.go`, `handleReadError`): ssh has gone.

@@ -86,7 +86,7 @@ fn key<'a>(args: &KeyArgs, user: Option<&'a str>) -> Result<Option<(&'a str, Pub
 fn tell(notice: &Notice, port: u16) {
     match notice {
         Notice::Refused { .. } => complain(format_args!("the target could not connect to its port {port}")),
-        other => tracing::info!(notice = ?other, "proxy"),
+        other => command::explain(other),
     }
 }
 

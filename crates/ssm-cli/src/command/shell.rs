@@ -19,6 +19,7 @@ use crate::options::{self, Source};
 use crate::output::{Bytes, Took, answer, complain, say};
 use crate::private_file;
 use crate::process::Signals;
+use crate::reconnect;
 use crate::registry;
 
 /// Most that is typed from a file.
@@ -37,7 +38,7 @@ pub(crate) async fn run(mut args: ShellArgs, config: &Config) -> Result<ExitCode
     let mut source = Source::load(&args.connection, "ssm shell").await?;
     let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
     let record = args.record.as_deref().map(Record::create).transpose()?;
-    let mut config = options::shell_config();
+    let mut config = options::shell_config(args.reconnect);
     if args.require_encryption {
         config.channel.encryption = Encryption::Required;
     }
@@ -135,6 +136,7 @@ impl Drop for Record {
 
 /// Takes from the configuration what the command line leaves open.
 fn fill(args: &mut ShellArgs, config: &Config) {
+    args.reconnect = config.reconnect(args.target.as_deref(), args.reconnect);
     let flags = Flags { connection: &mut args.connection, channel: None, lanes: None };
     if let Some(alias) = config.fill(args.target.as_deref(), flags) {
         args.target = Some(alias.target.text.clone());
@@ -196,8 +198,14 @@ pub(crate) fn tell(notice: Notice) {
                 say(&ready.customer_message);
             }
         }
-        Notice::Redial { attempt: 0 } => say("the connection was lost; connecting again"),
-        Notice::Resumed => say("connected again"),
+        Notice::Redial { attempt: 0, .. } => {
+            say("the connection was lost; connecting again");
+            explain(notice);
+        }
+        Notice::Resumed => {
+            say("connected again");
+            explain(notice);
+        }
         Notice::Idle(time) => say(format_args!(
             "nothing was typed or shown for {}; the service ends a session after 20 min, or what the account says",
             Took(time)
@@ -206,7 +214,16 @@ pub(crate) fn tell(notice: Notice) {
             complain(format_args!("nothing is recorded from here on: {error}"));
         }
         Notice::Asked(question) => About::default().answer(question),
-        other => tracing::info!(notice = ?other, "shell"),
+        other => explain(other),
+    }
+}
+
+/// Says with `-v` what happens, and always what somebody has to know.
+pub(crate) fn explain(notice: Notice) {
+    match notice {
+        Notice::Redial { attempt, cause, api } => reconnect::lost(attempt, &cause, api),
+        Notice::Resumed => reconnect::back(None),
+        other => tracing::info!(notice = ?other, "session"),
     }
 }
 

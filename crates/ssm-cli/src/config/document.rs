@@ -34,6 +34,7 @@ pub(super) struct Defaults {
     pub(super) payload_size: Option<Spanned<Text>>,
     pub(super) pacing: Option<Spanned<Text>>,
     pub(super) keep_alive: Option<Spanned<Text>>,
+    pub(super) reconnect: Option<Spanned<Text>>,
     pub(super) bastion: Option<Spanned<Text>>,
 }
 
@@ -60,6 +61,7 @@ pub(super) struct Machine {
     pub(super) payload_size: Option<Spanned<Text>>,
     pub(super) pacing: Option<Spanned<Text>>,
     pub(super) keep_alive: Option<Spanned<Text>>,
+    pub(super) reconnect: Option<Spanned<Text>>,
 }
 
 /// `[db.NAME]`
@@ -92,6 +94,7 @@ pub(super) struct Database {
     pub(super) payload_size: Option<Spanned<Text>>,
     pub(super) pacing: Option<Spanned<Text>>,
     pub(super) keep_alive: Option<Spanned<Text>>,
+    pub(super) reconnect: Option<Spanned<Text>>,
 }
 
 /// `[defaults.endpoints]`, `[alias.NAME.endpoints]`, `[db.NAME.endpoints]`

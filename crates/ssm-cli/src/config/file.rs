@@ -122,6 +122,7 @@ macro_rules! settings_of {
             (Setting::PayloadSize, $from.payload_size),
             (Setting::Pacing, $from.pacing),
             (Setting::KeepAlive, $from.keep_alive),
+            (Setting::Reconnect, $from.reconnect),
             (Setting::Endpoint(Service::Ec2), $from.endpoints.ec2),
             (Setting::Endpoint(Service::Ec2InstanceConnect), $from.endpoints.ec2_instance_connect),
             (Setting::Endpoint(Service::Ecs), $from.endpoints.ecs),

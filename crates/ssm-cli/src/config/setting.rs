@@ -10,7 +10,7 @@ use ssm_resolve::Name;
 use ssm_session::StreamEndpoint;
 
 use super::VAULT_VARIABLE;
-use crate::args::{IntervalArg, LANES, PAYLOAD_SIZES, PacingArg, ProxyArg, Service};
+use crate::args::{IntervalArg, LANES, PAYLOAD_SIZES, PacingArg, ProxyArg, ReconnectArg, Service};
 
 /// One of them. A flag of the same name goes before all else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,11 +28,12 @@ pub(crate) enum Setting {
     PayloadSize,
     Pacing,
     KeepAlive,
+    Reconnect,
     Endpoint(Service),
 }
 
 impl Setting {
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::Profile,
         Self::Region,
         Self::EndpointUrl,
@@ -46,6 +47,7 @@ impl Setting {
         Self::PayloadSize,
         Self::Pacing,
         Self::KeepAlive,
+        Self::Reconnect,
         Self::Endpoint(Service::Ec2),
         Self::Endpoint(Service::Ec2InstanceConnect),
         Self::Endpoint(Service::Ecs),
@@ -83,6 +85,7 @@ impl Setting {
             Self::PayloadSize => ("payload-size", "SSM_PAYLOAD_SIZE"),
             Self::Pacing => ("pacing", "SSM_PACING"),
             Self::KeepAlive => ("keep-alive", "SSM_KEEP_ALIVE"),
+            Self::Reconnect => ("reconnect", "SSM_RECONNECT"),
             Self::Endpoint(service) => match service {
                 Service::Ec2 => ("endpoints.ec2", "SSM_ENDPOINTS_EC2"),
                 Service::Ec2InstanceConnect => {
@@ -112,7 +115,7 @@ impl Setting {
             Self::Proxy => &["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"],
             Self::NoProxy => &["NO_PROXY", "no_proxy"],
             Self::CaBundle => &["AWS_CA_BUNDLE"],
-            Self::Lanes | Self::PayloadSize | Self::Pacing | Self::KeepAlive => &[],
+            Self::Lanes | Self::PayloadSize | Self::Pacing | Self::KeepAlive | Self::Reconnect => &[],
             Self::Endpoint(service) => match service {
                 Service::Ec2 => &["AWS_ENDPOINT_URL_EC2"],
                 Service::Ec2InstanceConnect => &["AWS_ENDPOINT_URL_EC2_INSTANCE_CONNECT"],
@@ -135,6 +138,7 @@ impl Setting {
             Self::PayloadSize => Some("1024 to 32768"),
             Self::Pacing => Some("900"),
             Self::KeepAlive => Some("off"),
+            Self::Reconnect => Some("always; for commands and copies 10 minutes"),
             _ => None,
         }
     }
@@ -170,6 +174,7 @@ impl Setting {
             Self::PayloadSize => number(text, PAYLOAD_SIZES),
             Self::Pacing => PacingArg::from_str(text).map(drop).map_err(Into::into),
             Self::KeepAlive => IntervalArg::from_str(text).map(drop).map_err(Into::into),
+            Self::Reconnect => ReconnectArg::from_str(text).map(drop).map_err(Into::into),
         }
     }
 }
@@ -346,6 +351,7 @@ mod tests {
             ("SSM_PAYLOAD_SIZE", "1023", "from 1024 to 32768"),
             ("SSM_PACING", "fast", "or off"),
             ("SSM_KEEP_ALIVE", "10ms", "a second at least"),
+            ("SSM_RECONNECT", "often", "always or never"),
             ("SSM_REGION", "eu west", "only letters"),
             ("SSM_PROFILE", "-x", "no '-' in front"),
             ("SSM_PROFILE", "a\x1b[2Jb", "that can be seen"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ssm_loopback::{Direction, Loopback, Verdict};
 use ssm_portfwd::{Config, Destination, ForwardError, Forwarder, Lanes, ListenAddr, Notice, StartLimiter};
-use ssm_session::{CloseReason, ControlPlane, PayloadType};
+use ssm_session::{CloseReason, ControlErrorKind, ControlPlane, PayloadType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, oneshot};
@@ -94,11 +94,35 @@ async fn the_only_lane_is_replaced_when_a_connection_needs_it() {
     let mut second = forward.connect().await;
     assert_eq!(exchange(&mut second, b"hello").await, b"hello");
     assert_eq!(forward.calls.started(), 2);
-    // The service fails at the worst time; later it works again.
+    // The machine reboots; the connection waits until it is there again.
     forward.kill_lane(1, &loopback).await;
     forward.calls.fail(true);
     let mut third = forward.connect().await;
-    assert_eq!(third.read(&mut [0]).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    for expected in 1..=2 {
+        let Notice::LaneDelayed { attempts, error, api, .. } =
+            forward.until(|notice| matches!(notice, Notice::LaneDelayed { .. })).await
+        else {
+            panic!()
+        };
+        assert_eq!((attempts, api), (expected, Some(ControlErrorKind::TargetNotConnected)));
+        assert!(error.contains("it is not connected"), "{error}");
+    }
+    forward.calls.fail(false);
+    assert_eq!(exchange(&mut third, b"hello").await, b"hello");
+}
+
+#[tokio::test]
+async fn without_further_tries_a_connection_is_reset_when_there_is_no_session_for_it() {
+    let (loopback, server) = (loopback().await, Server::echo().await);
+    let mut config = fast();
+    config.channel.reconnect_attempts = Some(0);
+    let listen = ListenAddr::Loopback { port: 0 };
+    let mut forward = Laned::with(listen, &loopback, server.port, 1, config).await;
+    exchange(&mut forward.connect().await, b"x").await;
+    forward.kill_lane(0, &loopback).await;
+    forward.calls.fail(true);
+    let mut connection = forward.connect().await;
+    assert_eq!(connection.read(&mut [0]).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
     let Notice::LaneNotStarted { error } =
         forward.until(|notice| matches!(notice, Notice::LaneNotStarted { .. })).await
     else {

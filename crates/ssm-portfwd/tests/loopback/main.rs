@@ -11,6 +11,7 @@ mod fair;
 mod faults;
 mod forwarder;
 mod lanes;
+mod loss;
 mod many;
 mod metrics;
 mod mux;

@@ -39,7 +39,7 @@ pub(crate) async fn run(args: &DemoArgs) -> Result<ExitCode, Error> {
 async fn terminal<C: ControlPlane + Clone>(served: &Served<C>) -> Result<ExitCode, Error> {
     say("a shell on this machine, through service, gateway and agent on loopback; `exit` ends it");
     let request = StartSession::shell(&served.target);
-    let session = Session::start(served.control.clone(), &request, options::shell_config()).await?;
+    let session = Session::start(served.control.clone(), &request, options::shell_config(None)).await?;
     let exit = ssm_shell::run(session, Io::stdio()?, shell::tell).await?;
     shell::exit_code(&exit)
 }

@@ -25,6 +25,7 @@ pub(super) async fn run(mut args: EcsExecArgs, config: &Config) -> Result<ExitCo
         return Err(Error::Usage("ECS Exec has no place for a reason: leave out --reason".into()));
     }
     let wanted = Wanted::take(&args.place, &mut args.connection, config)?;
+    let reconnect = config.reconnect(None, args.reconnect);
     let ecs = Ecs::load(&args.connection).await?;
     let chosen = choose(&ecs, &wanted, Ask::new(&args.connection)).await?;
     let command = command_line(&args.command);
@@ -35,7 +36,7 @@ pub(super) async fn run(mut args: EcsExecArgs, config: &Config) -> Result<ExitCo
     };
     // What it is started on is a part of what the key of an encrypted session is made for.
     let target = chosen.task.session_target(&chosen.container).ok().map(|target| target.to_string());
-    let config = ssm_session::Config { target, ..options::shell_config() };
+    let config = ssm_session::Config { target, ..options::shell_config(reconnect) };
     let session = match open(&ecs, endpoint, config, &mut signals).await? {
         Opened::Session(session) => *session,
         Opened::Left(signal) => return Ok(ExitCode::from(signal.exit_code())),

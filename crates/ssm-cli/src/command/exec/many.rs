@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use super::lines::{Form, Lines, Outcome, Stream, tell};
 use super::{SIGNALS, remote, targets, with_document};
 use crate::args::{ExecArgs, Via};
+use crate::command::shell;
 use crate::control::Control;
 use crate::error::{Error, FAILURE};
 use crate::options::{self, Source};
@@ -43,6 +44,7 @@ pub(super) async fn run(args: &ExecArgs, line: &[u8]) -> Result<ExitCode, Error>
         let (sender, receiver) = mpsc::channel(SIGNALS);
         senders.push(sender);
         let (places, limiter, control) = (Arc::clone(&places), limiter.clone(), Control::clone(&control));
+        let config = options::command_config(args.reconnect);
         running.spawn(async move {
             let target: Arc<str> = target.into();
             let Ok(_place) = places.acquire().await else {
@@ -51,12 +53,9 @@ pub(super) async fn run(args: &ExecArgs, line: &[u8]) -> Result<ExitCode, Error>
             let outputs = [Stream::Output, Stream::Error].map(|stream| Lines::new(&target, stream, form));
             let result = async {
                 limiter.turn().await;
-                let session = Session::start(control, &request, options::command_config()).await?;
+                let session = Session::start(control, &request, config).await?;
                 let io = CommandIo::streams(outputs[0].clone(), outputs[1].clone()).signals(receiver);
-                Ok::<_, Error>(
-                    ssm_shell::exec(session, &command, io, |notice| tracing::info!(?notice, "command"))
-                        .await?,
-                )
+                Ok::<_, Error>(ssm_shell::exec(session, &command, io, shell::explain).await?)
             };
             let result = result.await;
             let _ = outputs.iter().try_for_each(Lines::finish);

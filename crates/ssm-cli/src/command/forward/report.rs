@@ -17,6 +17,7 @@ use crate::args::ForwardArgs;
 use crate::error::ending;
 use crate::notify::Notifier;
 use crate::output::{Bytes, Json, Lines, Took, complain, say, unix_time, visible};
+use crate::reconnect;
 use crate::registry::{self, ForwardState, Tunnel};
 
 use super::status::{Counts, Status};
@@ -235,9 +236,13 @@ impl State {
             Notice::Closed { connection, sent, received } => {
                 self.closed(index, *connection, *sent, *received);
             }
-            Notice::Redial { attempt, cause, delay } => self.redial(index, *attempt, cause, *delay),
+            Notice::Redial { attempt, cause, delay, api } => {
+                self.redial(index, *attempt, cause, *delay);
+                reconnect::obstacle(cause, *api);
+            }
             Notice::Resumed { after } => {
                 self.resumes += 1;
+                reconnect::back(Some(*after));
                 say(format_args!("connected again after {}, nothing was lost", Took(*after)));
                 self.event(index, json!({ "event": "resumed", "after_ms": millis(*after) }));
                 self.is_back();
@@ -257,6 +262,16 @@ impl State {
                 explain(index, format_args!("a session is over ({} open): {reason}", self.sessions));
                 self.event(index, json!({ "event": "session_ended", "reason": reason }));
             }
+            Notice::LaneDelayed { attempts, error, api, delay } => {
+                let why = visible(error, Lines::Joined);
+                explain(index, format_args!("no session yet, another try in {}: {why}", Took(*delay)));
+                reconnect::obstacle(error, *api);
+                let delay = millis(*delay);
+                self.event(
+                    index,
+                    json!({ "event": "session_delayed", "attempts": attempts, "error": error, "delay_ms": delay }),
+                );
+            }
             Notice::LaneNotStarted { error } => {
                 say(error);
                 self.event(index, json!({ "event": "session_not_started", "error": error }));
@@ -267,6 +282,7 @@ impl State {
 
     fn session_started(&mut self, index: usize, ready: &Ready) {
         self.sessions += 1;
+        reconnect::started();
         let agent = &ready.peer_version;
         let version = visible(agent, Lines::Joined);
         explain(index, format_args!("a session has started ({} open), agent {version}", self.sessions));

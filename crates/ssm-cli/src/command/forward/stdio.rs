@@ -42,7 +42,7 @@ pub(super) async fn run(
             refused = true;
             complain(format_args!("the target could not connect to {destination}"));
         }
-        other => tracing::info!(notice = ?other, "stdio"),
+        other => command::explain(&other),
     };
     let reason = ssm_portfwd::stream(session, Config::default(), input, output, notice, shutdown).await;
     match (left, reason) {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use ssm_portfwd::{LocalAddr, Notice};
 use ssm_session::{CloseReason, PortMode};
 
-use crate::command::shell;
+use crate::command::{self, shell};
 use crate::error::ending;
 use crate::output::{Lines, visible};
 
@@ -105,7 +105,7 @@ impl Banner {
             Notice::Refused { .. } => {
                 print("\nConnection to destination port failed, check SSM Agent logs.\n");
             }
-            other => tracing::info!(notice = ?other, "forward"),
+            other => command::explain(&other),
         }
     }
 }

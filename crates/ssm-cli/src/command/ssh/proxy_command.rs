@@ -53,6 +53,7 @@ impl ProxyCommand<'_> {
         words.option("--payload-size", self.channel.payload_size.map(|size| size.to_string()).as_ref());
         words.option("--pacing", self.channel.pacing.map(|pacing| pacing.to_string()).as_ref());
         words.option("--keep-alive", self.channel.keep_alive.map(|interval| interval.to_string()).as_ref());
+        words.option("--reconnect", self.channel.reconnect.map(|reconnect| reconnect.to_string()).as_ref());
         let mut user = "";
         if let Some(key) = self.key {
             words.word("--send-key");
