@@ -20,6 +20,7 @@ use crate::crypto::{self, Cipher, NONCE_LEN};
 use crate::handshake::{self, Key, KeyProblem};
 use crate::pace::Pacer;
 use crate::recv_queue::{RecvQueue, Verdict};
+use crate::redial::AtOnce;
 use crate::rtt::Rtt;
 use crate::send_queue::{SendQueue, Sent};
 use crate::size::{KnownSizes, SizeDiscovery};
@@ -104,6 +105,7 @@ pub struct Channel {
     attempt: u32,
     /// Numbered messages that may go out before the next acknowledgement, on a connection that replaced another one.
     regain: Option<usize>,
+    at_once: AtOnce,
     /// When the connection was made.
     connected_at: Option<Instant>,
     /// When the peer was first lost, until it is heard again. What the time to reconnect counts from.
@@ -242,6 +244,7 @@ impl Channel {
             connections: 0,
             attempt: 0,
             regain: None,
+            at_once: AtOnce::new(now),
             connected_at: None,
             outage_since: None,
             ready: None,
@@ -403,7 +406,7 @@ impl Channel {
             });
         }
         self.watch_progress(now);
-        let delay = self.redial_delay();
+        let delay = self.redial_delay(now);
         self.timers.set_after(Timer::Redial, now, delay);
         let since = *self.outage_since.get_or_insert(now);
         if let Some(budget) = self.config.reconnect {
@@ -1328,12 +1331,12 @@ impl Channel {
         }
     }
 
-    /// Nothing at first, then random with a bound that doubles (full jitter).
-    fn redial_delay(&mut self) -> Duration {
-        if self.attempt == 0 {
+    /// Nothing at first, unless there was a first loss too often; then random with a bound that doubles (full jitter).
+    fn redial_delay(&mut self, now: Instant) -> Duration {
+        if self.attempt == 0 && self.at_once.take(now) {
             return Duration::ZERO;
         }
-        let bound = (REDIAL_BASE * (1 << self.attempt.min(10))).min(REDIAL_MAX);
+        let bound = (REDIAL_BASE * (1 << self.attempt.clamp(1, 10))).min(REDIAL_MAX);
         bound.mul_f64(f64::from(self.rng.next_u32()) / f64::from(u32::MAX))
     }
 

@@ -67,6 +67,7 @@ mod event;
 mod handshake;
 mod pace;
 mod recv_queue;
+mod redial;
 mod rtt;
 mod send_queue;
 mod size;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// A value that does not print and is wiped from memory when dropped.
 pub struct Secret<T: Zeroize>(T);
@@ -39,6 +39,9 @@ impl<T: Zeroize> Drop for Secret<T> {
     }
 }
 
+/// What is made of secrets can be asked for this in place of being looked into.
+impl<T: Zeroize> ZeroizeOnDrop for Secret<T> {}
+
 impl<T: Zeroize> fmt::Debug for Secret<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")
@@ -47,7 +50,25 @@ impl<T: Zeroize> fmt::Debug for Secret<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
     use super::*;
+
+    struct Watched(Rc<Cell<u32>>);
+
+    impl Zeroize for Watched {
+        fn zeroize(&mut self) {
+            self.0.set(self.0.get() + 1);
+        }
+    }
+
+    #[test]
+    fn a_dropped_value_is_wiped() {
+        let wiped = Rc::new(Cell::new(0));
+        drop(Secret::new(Watched(Rc::clone(&wiped))));
+        assert_eq!(wiped.get(), 1);
+    }
 
     #[test]
     fn debug_output_hides_the_value() {

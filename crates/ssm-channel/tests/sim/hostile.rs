@@ -138,6 +138,28 @@ fn a_flood_of_pauses_and_starts_costs_nothing() {
     assert!(client.events().is_empty() && client.messages().is_empty());
 }
 
+/// Each of these losses is a first one, as the peer was heard.
+#[test]
+fn a_peer_that_talks_and_cuts_is_not_dialled_all_the_time() {
+    let mut client = Solo::running(Config::client());
+    let until = client.now + Duration::from_secs(60);
+    let (mut dialled, mut at_once) = (0, 0);
+    while client.now < until {
+        let lost = client.now;
+        client.channel.handle_disconnected(client.now);
+        while !client.events().iter().any(|event| matches!(event, Event::Redial { attempt: 0 })) {
+            client.wait(Duration::from_millis(1));
+        }
+        at_once += usize::from(client.now - lost <= Duration::from_millis(1));
+        client.channel.handle_connected(client.now, ssm_proto::Token::new("t".into()));
+        client.stream(0, PayloadType::Output, b"$ ").unwrap();
+        client.messages();
+        dialled += 1;
+    }
+    assert!((32..1_000).contains(&dialled), "{dialled} in a minute");
+    assert!((32..300).contains(&at_once), "{at_once} of them at once");
+}
+
 /// Any frame, at any time, to either side, with deadlines and connections in between.
 #[test]
 fn no_sequence_of_frames_panics() {
