@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-/// Losses in a row that are made up for at once.
-const AT_ONCE: u32 = 32;
+/// Losses in a row that are made up for at once: more than any bad network brings about.
+const AT_ONCE: u32 = 1024;
 
 /// How long it takes until one more is.
 const REFILL: Duration = Duration::from_millis(250);
@@ -44,10 +44,10 @@ mod tests {
     fn losses_are_made_up_for_at_once_until_there_are_too_many() {
         let begin = Instant::now();
         let mut at_once = AtOnce::new(begin);
-        let taken = |at_once: &mut AtOnce, now| (0..100).filter(|_| at_once.take(now)).count();
-        assert_eq!(taken(&mut at_once, begin), 32);
+        let taken = |at_once: &mut AtOnce, now| (0..2_000).filter(|_| at_once.take(now)).count();
+        assert_eq!(taken(&mut at_once, begin), 1024);
         assert_eq!(taken(&mut at_once, begin + REFILL), 1);
         assert_eq!(taken(&mut at_once, begin + REFILL * 3), 2);
-        assert_eq!(taken(&mut at_once, begin + REFILL * 1_000_000), 32);
+        assert_eq!(taken(&mut at_once, begin + REFILL * 1_000_000), 1024);
     }
 }
