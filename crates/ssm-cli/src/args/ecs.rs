@@ -58,7 +58,8 @@ pub(crate) struct EcsExecArgs {
     arg.required_unless_present_any(["specs", "proxies", "stdio"])
         .value_name("CLUSTER[/...]")
         .help("CLUSTER[/SERVICE-OR-TASK[/CONTAINER]], a task id or ARN in place of the service, or alias")
-}), mut_arg("attach", |arg| arg.hide(true)))]
+        .index(1)
+}), mut_arg("command", |arg| arg.index(2)), mut_arg("attach", |arg| arg.hide(true)))]
 pub(crate) struct EcsForwardArgs {
     #[command(flatten)]
     pub(crate) parts: PartArgs,

@@ -401,7 +401,7 @@ const RUNS: &[Run] = &[
     Run { given: &["password"], ..run("db", &["db", "orders", "--bastion", "TARGET", "--", "sleep", "0.2"]) },
     run("db list", &["db", "list", "--json"]),
     run("up", &["up", "dev"]),
-    run("ecs forward", &["ecs", "forward", "c", "-L", "0:PORT", "--background"]),
+    run("ecs forward", &["ecs", "forward", "c", "-L", "0:PORT", "--", "sleep", "0.1"]),
     run("status", &["status", "--json"]),
     run("tunnels", &["tunnels", "--json"]),
     run("down", &["down"]),
