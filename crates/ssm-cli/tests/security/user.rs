@@ -343,6 +343,50 @@ fn what_is_kept_is_for_this_user_whatever_was_in_its_place() {
     }
 }
 
+/// Whoever owns the part of a copy would own the copy, and could change it after it was compared.
+#[test]
+fn the_part_of_a_copy_that_is_somebody_elses_is_not_used() {
+    assert_root();
+    let (served, folder) = (Served::start(), tempfile::tempdir().unwrap());
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("file"), "content").unwrap();
+    fs::create_dir(path("to")).unwrap();
+    set_mode(&path("to"), 0o1777);
+    let (from, to) = (path("file").display().to_string(), path("to/file").display().to_string());
+    let there = |place: &str| format!("{}:{place}", served.target);
+    let part = path("to/.file.ssm-part");
+    let precious = path("precious");
+    let others = || {
+        fs::write(&part, "").unwrap();
+        set_mode(&part, 0o666);
+        chown(&part, Some(OTHER), None).unwrap();
+    };
+    let traps: [(&str, &dyn Fn()); 3] = [
+        ("somebody else's", &others),
+        ("a link", &|| symlink(&precious, &part).unwrap()),
+        ("a pipe", &|| fifo(&part)),
+    ];
+    for (name, trap) in traps {
+        trap();
+        for args in [["cp", &there(&from), &to], ["cp", &from, &there(&to)]] {
+            let told = outcome(&mut served.ssm(&args));
+            assert!(!told.status.success() && told.stderr.contains("in the way"), "{name} {args:?} {told:?}");
+            assert!(!path("to/file").exists() && !precious.exists(), "{name} {args:?}");
+        }
+        fs::remove_file(&part).unwrap();
+    }
+    // What an earlier copy has left is gone on with, unless others can write to it.
+    fs::write(&part, "con").unwrap();
+    set_mode(&part, 0o622);
+    assert!(!outcome(&mut served.ssm(&["cp", &there(&from), &to])).status.success());
+    set_mode(&part, 0o600);
+    for args in [["cp", &there(&from), &to], ["cp", &from, &there(&to)]] {
+        let told = outcome(&mut served.ssm(&args));
+        assert!(told.status.success(), "{told:?}");
+        assert_eq!(fs::read_to_string(&to).unwrap(), "content");
+    }
+}
+
 #[test]
 fn the_log_of_a_tunnel_is_made_anew() {
     let (served, places) = (Served::start(), tempfile::tempdir().unwrap());

@@ -1,14 +1,15 @@
 //! From a machine.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use indicatif::ProgressBar;
+use rustix::process::geteuid;
 use tokio::io::AsyncReadExt as _;
 
 use super::digest::Digest;
@@ -19,6 +20,9 @@ use crate::output::say;
 
 /// Received at once.
 const READ_LEN: usize = 64 * 1024;
+
+/// What others may not do with the part.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// What the far side has.
 #[derive(Debug)]
@@ -124,11 +128,29 @@ impl Target {
         Ok(Self { part: beside(".ssm-part"), stage: beside(".ssm-new"), path })
     }
 
+    /// Opens the part of an earlier copy, or makes a new one. In a folder for everybody it may be somebody else's, who would have the
+    /// copy then.
     fn open(&self) -> io::Result<File> {
-        if fs::symlink_metadata(&self.part).is_ok_and(|found| !found.is_file()) {
-            return Err(io::Error::other(format!("{} is in the way", self.part.display())));
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).mode(0o600);
+        match options.clone().create_new(true).open(&self.part) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => return made,
         }
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&self.part)
+        let is_own = |found: &Metadata| {
+            found.is_file()
+                && found.uid() == geteuid().as_raw()
+                && found.nlink() == 1
+                && found.mode() & WRITABLE_BY_OTHERS == 0
+        };
+        let refused =
+            || io::Error::other(format!("{} is in the way, and not yours alone", self.part.display()));
+        if !is_own(&fs::symlink_metadata(&self.part)?) {
+            return Err(refused());
+        }
+        let file = options.open(&self.part)?;
+        // Asked of what is open: a name may lead elsewhere a moment later.
+        if is_own(&file.metadata()?) { Ok(file) } else { Err(refused()) }
     }
 
     fn place(&self, mut file: File, is: &Is) -> io::Result<()> {

@@ -17,6 +17,7 @@ fi
 p=$P/.$B.ssm-part
 n=$P/.$B.ssm-new
 [ ! -L "$p" ] && [ ! -L "$n" ] || no "a link is in the way of $p"
+[ ! -e "$p" ] || { [ -f "$p" ] && [ -O "$p" ]; } || no "$p is in the way, and not yours"
 umask 077
 size() { set -- $(wc -c <"$p"); echo "$1"; }
 s=0
