@@ -169,6 +169,7 @@ mod tests {
             payload_size: Some(2048),
             pacing: Some(crate::args::PacingArg::Off),
             keep_alive: Some("2m".parse().unwrap()),
+            ..ChannelArgs::default()
         };
         let program = Path::new(program);
         let command = ProxyCommand { program, globals: &globals, connection, channel: &channel, key, target };
