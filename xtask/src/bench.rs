@@ -29,7 +29,9 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<(), Failure>
         Some(at) => (&args[..at], &args[at + 1..]),
         None => (args, &[][..]),
     };
-    let known = BENCHES.iter().map(|bench| bench.name).collect::<Vec<_>>().join(", ");
+    let mut known: Vec<&str> = BENCHES.iter().map(|bench| bench.name).collect();
+    known.dedup();
+    let known = known.join(", ");
     if let Some(unknown) = names.iter().find(|name| !BENCHES.iter().any(|bench| bench.name == *name)) {
         return Err(Failure::new(format!("no bench {unknown}; there are: {known}")));
     }

@@ -26,7 +26,9 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<(), Failure>
         let mut command = cargo(&workspace.root);
         command.args(["test", "--locked", "--package", package, "--test", test, "--", filter]);
         command.env("SSM_FAULT_RUNS", runs.to_string()).env("SSM_FAULT_REPORT", &report);
-        outcome = outcome.and(run_command(&mut command));
+        // One that fails does not keep the next one from running.
+        let tried = run_command(&mut command);
+        outcome = outcome.and(tried);
     }
     println!("{}", table(&report)?);
     outcome

@@ -47,6 +47,20 @@ fn wrong_usage_exits_with_2() {
 }
 
 #[test]
+fn a_fault_that_is_none_names_the_part_that_is_wrong() {
+    for (fault, words) in [
+        ("lost=5%", "there is no fault \"lost\"; there are loss, "),
+        ("loss=5", "loss is SHARE"),
+        ("loss=5%,direction=left", "\"direction=left\" is not understood"),
+        ("loss=5%,end=agent", "loss has no such option; it has direction, class"),
+    ] {
+        let outcome = Program::start(&mut ssm(&["loopback", "--fault", fault])).wait();
+        assert_eq!(outcome.status.code(), Some(USAGE), "{outcome:?}");
+        assert!(outcome.stderr.contains(words), "{outcome:?}");
+    }
+}
+
+#[test]
 fn a_session_that_is_none_is_refused() {
     let mut without = ssm(&["shell", "--attach"]);
     one_line(&Program::start(without.env_remove("SSM_ATTACH")).wait(), USAGE, "SSM_ATTACH");
