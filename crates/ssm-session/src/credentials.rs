@@ -57,7 +57,7 @@ struct Known {
 struct Setup {
     /// A profile that was asked for, which comes before keys in the environment.
     profile: Option<String>,
-    provider: ProviderConfig,
+    http: SharedHttpClient,
     region: Option<Region>,
     /// For clients of our own: no credentials in it.
     config: SdkConfig,
@@ -72,14 +72,8 @@ impl Chain {
         http: SharedHttpClient,
         prompt: Option<CodePrompt>,
     ) -> Self {
-        let provider = ProviderConfig::without_region()
-            .with_behavior_version(Some(BehaviorVersion::latest()))
-            .with_region(config.region().cloned())
-            .with_use_fips(config.use_fips())
-            .with_use_dual_stack(config.use_dual_stack())
-            .with_http_client(http);
         let (region, config) = (config.region().cloned(), config.clone());
-        let setup = Setup { profile, provider, region, config, prompt };
+        let setup = Setup { profile, http, region, config, prompt };
         Self { setup: Arc::new(setup), known: Arc::default() }
     }
 
@@ -128,6 +122,17 @@ impl ProvideCredentials for Chain {
 }
 
 impl Setup {
+    /// What providers are made with. It is new each time: one keeps the files that were read with it, and whoever renews credentials
+    /// writes them there.
+    fn provider(&self) -> ProviderConfig {
+        ProviderConfig::without_region()
+            .with_behavior_version(Some(BehaviorVersion::latest()))
+            .with_region(self.region.clone())
+            .with_use_fips(self.config.use_fips())
+            .with_use_dual_stack(self.config.use_dual_stack())
+            .with_http_client(self.http.clone())
+    }
+
     async fn look(&self, refused: Option<&str>) -> Result<Credentials, ControlError> {
         let profile = self.profile.as_deref();
         if profile.is_none() {
@@ -149,7 +154,8 @@ impl Setup {
         let found = match roles {
             Some(roles) => {
                 let prompt = self.prompt.as_ref();
-                let means = Means { config: &self.config, provider: &self.provider, prompt, refused };
+                let provider = &self.provider();
+                let means = Means { config: &self.config, provider, prompt, refused };
                 match roles.assume(&means).await {
                     Ok(assumed) => return assumed,
                     Err(error) => Err(error),
@@ -165,7 +171,7 @@ impl Setup {
     }
 
     async fn ask_sdk(&self) -> Result<Credentials, CredentialsError> {
-        let provider = &self.provider;
+        let provider = &self.provider();
         let Some(name) = &self.profile else {
             let chain = DefaultCredentialsChain::builder().configure(provider.clone());
             return chain.region(self.region.clone()).build().await.provide_credentials().await;

@@ -37,6 +37,9 @@ const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same for a user who leaves while there is no connection, and hence little hope.
 const TERMINATE_OFFLINE: Duration = Duration::from_secs(1);
 
+/// How long the API may take to resume a session before that counts as failed. The network may have gone meanwhile.
+const RESUME_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How often the wall clock and the address of the connection are looked at.
 pub(crate) const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -644,7 +647,8 @@ impl<C: ControlPlane> Session<C> {
 
 /// Gets a new token and opens a new WebSocket with it.
 async fn resume<C: ControlPlane>(control: Arc<C>, config: Config, id: SessionId, old_url: String) -> Dialled {
-    let endpoint = match control.resume(&id).await {
+    let resumed = tokio::time::timeout(RESUME_TIMEOUT, control.resume(&id)).await;
+    let endpoint = match resumed.unwrap_or_else(|_elapsed| Err(unanswered())) {
         Ok(Resumed::Endpoint(endpoint)) => endpoint,
         Ok(Resumed::SessionOver) => return Dialled::SessionOver,
         Err(error) if error.ends_session() => {
@@ -661,6 +665,11 @@ async fn resume<C: ControlPlane>(control: Arc<C>, config: Config, id: SessionId,
         Ok(socket) => Dialled::Open { socket: Box::new(socket), url, token: endpoint.token },
         Err(error) => Dialled::Failed(format!("the data channel is not open yet: {error}"), None),
     }
+}
+
+fn unanswered() -> ControlError {
+    let message = format!("the API did not answer within {} s", RESUME_TIMEOUT.as_secs());
+    ControlError::new(ControlErrorKind::Unreachable, message)
 }
 
 async fn open_socket<C: ControlPlane>(control: &C, url: &str, config: &Config) -> Result<Socket, DialError> {
