@@ -140,6 +140,7 @@ const NEEDS: &[Need] = &[
     Need { what: "openssl", presence: Presence::Program, package: "openssl" },
     Need { what: "less", presence: Presence::Program, package: "less" },
     Need { what: "vi", presence: Presence::Program, package: "vim-tiny" },
+    Need { what: "ip", presence: Presence::Program, package: "iproute2" },
     Need { what: "ps", presence: Presence::Program, package: "procps" },
     Need { what: "node", presence: Presence::Program, package: "nodejs" },
     Need { what: "npm", presence: Presence::Program, package: "npm" },

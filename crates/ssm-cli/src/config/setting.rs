@@ -138,7 +138,7 @@ impl Setting {
             Self::PayloadSize => Some("1024 to 32768"),
             Self::Pacing => Some("900"),
             Self::KeepAlive => Some("off"),
-            Self::Reconnect => Some("always; for commands and copies 10 minutes"),
+            Self::Reconnect => Some("by command"),
             _ => None,
         }
     }

@@ -1,0 +1,260 @@
+//! The program when the network, the service, or itself is gone of a sudden.
+
+#![cfg(all(feature = "aws", feature = "demo", target_os = "linux"))]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, test_kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use common::{Outcome, Program, Served, closed_port, echo, exchange};
+
+/// Long enough for a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const TARGET: &str = "i-0123456789abcdef0";
+
+#[test]
+fn a_client_that_is_killed_leaves_nothing_that_is_in_the_way() {
+    let (served, places) = (Served::start(), Places::new());
+    let (port, socket) = (closed_port(), places.file("s"));
+    let specs = [format!("{port}:{}", echo()), format!("{}:{}", socket.display(), echo())];
+    let arguments = ["forward", &served.target, "-L", &specs[0], "-L", &specs[1]];
+    for seed in [3, 77, 1234, 99_999] {
+        let mut forward = Program::start(places.apply(&mut served.ssm(&arguments)));
+        forward.until(|said| (said.matches("listening on ").count() == 2).then_some(()));
+        let mut streams =
+            (TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap(), UnixStream::connect(&socket).unwrap());
+        exchange(&mut streams.0, &vec![7; seed]);
+        // In the middle of something else.
+        streams.1.write_all(&vec![7; seed]).unwrap();
+        forward.signal(Signal::KILL);
+        drop(forward.wait());
+        let mut rest = Vec::new();
+        let _ = streams.0.read_to_end(&mut rest);
+        assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err(), "something listens");
+        assert!(UnixStream::connect(&socket).is_err() && socket.exists());
+        let tunnels = places.run(&mut served.ssm(&["tunnels", "--json"]));
+        assert_eq!(tunnels.stdout, "", "dead ones are not shown");
+        let orphans = places.run(&mut served.ssm(&["sessions", "orphans", "--json"]));
+        assert_eq!(orphans.stdout.lines().count(), 2, "{orphans:?}");
+        let ended = places.run(&mut served.ssm(&["sessions", "terminate", "--orphans", "--yes"]));
+        assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+        let open = places.run(&mut served.ssm(&["sessions", "--json"]));
+        assert_eq!(open.stdout, "", "{open:?}");
+    }
+    // And once more, so that what was killed last was in nobody's way.
+    let mut forward = Program::start(places.apply(&mut served.ssm(&arguments)));
+    forward.until(|said| (said.matches("listening on ").count() == 2).then_some(()));
+    exchange(&mut TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap(), b"hello");
+    forward.signal(Signal::INT);
+    assert_eq!(forward.wait().status.code(), Some(0));
+    assert!(!socket.exists());
+}
+
+#[test]
+fn a_service_that_is_killed_and_comes_back_with_other_keys_is_used_again() {
+    let places = Places::new();
+    let api = closed_port();
+    let service = places.serve(api);
+    let port = closed_port();
+    let spec = format!("{port}:{}", echo());
+    let mut forward = places.forward(api, &["-L", &spec, "--json"]);
+    forward.wait_for(|forward| forward.stdout().contains("\"ready\"").then_some(()));
+    let mut old = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    exchange(&mut old, &vec![1; 50_000]);
+    service.signal(Signal::KILL);
+    drop(service.wait());
+    forward.until(|said| said.contains("the connection was lost (").then_some(()));
+    // It is another one, which knows neither the session nor the credentials.
+    let credentials = fs::read(places.credentials()).unwrap();
+    let service = places.serve(api);
+    let renewed = fs::read(places.credentials()).unwrap();
+    fs::write(places.credentials(), credentials).unwrap();
+    let advice = "once they are renewed (`ssm login` for a single sign-on) this goes on by itself";
+    forward.until(|said| said.contains(advice).then_some(()));
+    let before = forward.stdout().matches("\"redial\"").count();
+    forward.wait_for(|forward| (forward.stdout().matches("\"redial\"").count() > before + 1).then_some(()));
+    assert_eq!(forward.stderr().matches(advice).count(), 1, "{}", forward.stderr());
+    fs::write(places.credentials(), renewed).unwrap();
+    let ended = "the connection was lost and the session cannot be resumed";
+    forward.wait_for(|forward| forward.stdout().contains(ended).then_some(()));
+    assert!(old.read(&mut [0]).is_err(), "the old connection is reset");
+    let mut new = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    exchange(&mut new, &vec![2; 50_000]);
+    forward.signal(Signal::INT);
+    assert_eq!(forward.wait().status.code(), Some(0));
+    service.signal(Signal::INT);
+    drop(service.wait());
+}
+
+#[test]
+fn a_service_that_is_killed_leaves_no_process_and_no_port() {
+    let places = Places::new();
+    let api = closed_port();
+    let service = places.serve(api);
+    let mut shell = Program::with_stdin(
+        places.account(&mut common::ssm(&["shell", TARGET, "--reconnect", "2"]), api),
+        Stdio::piped(),
+    );
+    shell.write("echo pid=$$=; sleep 1000\n");
+    let pid = shell.wait_for(|shell| {
+        let shown = shell.stdout();
+        shown.split("pid=").find_map(|text| text.split('=').next()?.parse::<i32>().ok())
+    });
+    service.signal(Signal::KILL);
+    drop(service.wait());
+    let start = Instant::now();
+    while test_kill_process(Pid::from_raw(pid).unwrap()).is_ok() {
+        assert!(start.elapsed() < PATIENCE, "its shell is still there");
+        thread::sleep(Duration::from_millis(5));
+    }
+    TcpListener::bind((Ipv4Addr::LOCALHOST, api)).expect("the port can be had");
+    let Outcome { status, stderr, .. } = shell.wait();
+    assert_eq!(status.code(), Some(255), "{stderr}");
+    assert!(stderr.contains("the connection was lost; connecting again"), "{stderr}");
+    let reason = "ssm: the connection was lost and 2 attempts to bring it back have failed: ";
+    assert!(stderr.contains(reason), "{stderr}");
+}
+
+#[test]
+fn a_forward_that_is_not_to_reconnect_ends_with_the_reason() {
+    for (times, reason) in [
+        ("never", "the connection was lost and is not to be brought back: "),
+        ("2", "the connection was lost and 2 attempts to bring it back have failed: "),
+    ] {
+        let places = Places::new();
+        let api = closed_port();
+        let service = places.serve(api);
+        let mut forward = places.forward(api, &["-L", &format!("0:{}", echo()), "--reconnect", times, "-v"]);
+        forward.until(|said| said.contains("listening on ").then_some(()));
+        service.signal(Signal::KILL);
+        drop(service.wait());
+        let Outcome { status, stderr, .. } = forward.wait();
+        assert_eq!(status.code(), Some(255), "{stderr}");
+        assert!(stderr.contains(reason), "{stderr}");
+        assert_eq!(stderr.contains("connecting again, for the 1. time, after "), times == "2", "{stderr}");
+    }
+}
+
+#[test]
+fn who_gives_up_while_the_service_is_gone_does_not_wait() {
+    let places = Places::new();
+    let api = closed_port();
+    let service = places.serve(api);
+    let mut forward = places.forward(api, &["-L", &format!("0:{}", echo())]);
+    forward.until(|said| said.contains("listening on ").then_some(()));
+    let mut command = common::ssm(&["exec", TARGET, "--", "echo started; sleep 1000"]);
+    let mut command = Program::start(places.account(&mut command, api));
+    command.wait_for(|command| command.stdout().contains("started").then_some(()));
+    service.signal(Signal::KILL);
+    drop(service.wait());
+    for program in [&mut forward, &mut command] {
+        program.until(|said| said.contains("the connection was lost").then_some(()));
+    }
+    let left = Instant::now();
+    forward.signal(Signal::INT);
+    command.signal(Signal::INT);
+    let (forward, command) = (forward.wait(), command.wait());
+    assert_eq!(forward.status.code(), Some(0), "{}", forward.stderr);
+    assert_eq!(command.status.code(), Some(130), "{}", command.stderr);
+    assert!(left.elapsed() < Duration::from_secs(4), "{:?}: {}", left.elapsed(), forward.stderr);
+}
+
+#[test]
+fn the_steps_are_told_in_words_and_as_events() {
+    let places = Places::new();
+    let api = closed_port();
+    let service = places.serve(api);
+    let port = closed_port();
+    let spec = format!("{port}:{}", echo());
+    let mut forward = places.forward(api, &["-L", &spec, "--json", "-v", "--reconnect", "1000"]);
+    forward.wait_for(|forward| forward.stdout().contains("\"ready\"").then_some(()));
+    service.signal(Signal::KILL);
+    drop(service.wait());
+    forward.wait_for(|forward| (forward.stdout().matches("\"redial\"").count() >= 3).then_some(()));
+    let stderr = forward.stderr();
+    for words in ["the connection was lost (", "connecting again, for the 2. time, after ", "was not reached"]
+    {
+        assert!(stderr.contains(words), "{words}: {stderr}");
+    }
+    let stdout = forward.stdout();
+    let events = stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let redials: Vec<Value> = events.filter(|event| event["event"] == "redial").collect();
+    for (number, redial) in redials.iter().enumerate() {
+        assert_eq!(redial["attempt"], number, "{stdout}");
+        assert!(
+            redial["delay_ms"].as_u64() <= Some(8_000) && redial["cause"].as_str() > Some(""),
+            "{stdout}"
+        );
+    }
+}
+
+/// A folder with everything that programs of a test leave behind, and the account of services that come and go.
+struct Places {
+    folder: TempDir,
+}
+
+impl Places {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn credentials(&self) -> PathBuf {
+        self.file("credentials")
+    }
+
+    fn apply<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        let folder: &Path = self.folder.path();
+        command.env("XDG_RUNTIME_DIR", folder).env("XDG_STATE_HOME", folder)
+    }
+
+    fn run(&self, command: &mut Command) -> Outcome {
+        Program::start(self.apply(command)).wait()
+    }
+
+    /// `ssm loopback` on this port; its keys go to the file of credentials.
+    fn serve(&self, port: u16) -> Program {
+        let mut command = common::ssm(&["loopback", "--port", &port.to_string(), "--target", TARGET]);
+        let mut service = Program::start(&mut command);
+        let said = service.until(|said| said.contains("\nssm shell ").then(|| said.to_owned()));
+        let variable = |name: &str| {
+            let line = said.lines().find_map(|line| line.strip_prefix("export ")?.strip_prefix(name));
+            line.unwrap().trim_start_matches('=').to_owned()
+        };
+        let keys = format!(
+            "[default]\naws_access_key_id={}\naws_secret_access_key={}\n",
+            variable("AWS_ACCESS_KEY_ID"),
+            variable("AWS_SECRET_ACCESS_KEY"),
+        );
+        fs::write(self.credentials(), keys).unwrap();
+        service
+    }
+
+    /// Has a program use that service.
+    fn account<'a>(&self, command: &'a mut Command, port: u16) -> &'a mut Command {
+        command.env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}")).env("AWS_REGION", "us-east-1");
+        command.env("AWS_SHARED_CREDENTIALS_FILE", self.credentials());
+        self.apply(command)
+    }
+
+    fn forward(&self, port: u16, arguments: &[&str]) -> Program {
+        let mut command = common::ssm(&[&["forward", TARGET], arguments].concat());
+        Program::start(self.account(&mut command, port))
+    }
+}
