@@ -229,6 +229,46 @@ mod tests {
     }
 
     #[test]
+    fn a_payload_is_changed_in_place_and_shortened() {
+        let mut buf = MessageBuf::with_capacity(8);
+        buf.put_slice(b"payload");
+        buf.payload_mut()[0] = b'P';
+        buf.truncate(9);
+        assert_eq!(buf.payload(), b"Payload");
+        buf.truncate(3);
+        assert_eq!(buf.payload(), b"Pay");
+    }
+
+    #[test]
+    fn what_was_not_used_is_taken_again() {
+        let mut slab = Slab::default();
+        let buf = slab.take(64);
+        let at = buf.payload().as_ptr();
+        slab.restore(buf);
+        assert_eq!(slab.take(64).payload().as_ptr(), at);
+    }
+
+    #[test]
+    fn a_slab_holds_64_kib_or_four_messages() {
+        assert_eq!([1, 16_384, 16_385, 100_000].map(Slab::size_for), [65_536, 65_536, 65_540, 400_000]);
+    }
+
+    /// Until the slab is used up, and for the first message of each.
+    #[test]
+    fn a_message_never_outgrows_its_part_of_a_slab() {
+        let mut slab = Slab::default();
+        for len in (0..3_000).step_by(7).chain([70_000, 1]) {
+            let mut buf = slab.take(len);
+            let at = buf.payload().as_ptr();
+            buf.put_slice(&vec![1; len]);
+            buf.append(&[2; TAILROOM]);
+            assert_eq!(buf.payload().as_ptr(), at, "{len} bytes were moved");
+            buf.truncate(len);
+            slab.reclaim(&mut buf);
+        }
+    }
+
+    #[test]
     fn a_reader_cannot_fill_more_than_was_asked_for() {
         let mut buf = MessageBuf::with_capacity(10);
         assert_eq!(buf.spare_mut().remaining_mut(), 10);

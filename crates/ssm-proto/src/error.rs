@@ -77,3 +77,15 @@ impl fmt::Display for BodyError {
 }
 
 impl std::error::Error for BodyError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_is_wrong() {
+        let short = DecodeError::Truncated { need: 120, have: 7 };
+        assert_eq!(short.to_string(), "frame of 7 bytes is shorter than its header of 120");
+        assert_eq!(BodyError::Missing("Challenge").to_string(), "field Challenge is missing");
+    }
+}

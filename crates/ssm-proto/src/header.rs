@@ -186,3 +186,14 @@ fn array<const N: usize>(head: &[u8], offset: usize) -> [u8; N] {
     bytes.copy_from_slice(&head[offset..offset + N]);
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_service_has_no_payload_type() {
+        let header = Header::service(MessageType::ChannelClosed, MessageId::default(), 1);
+        assert_eq!((header.payload_type, header.layout), (None, Layout::Service));
+    }
+}

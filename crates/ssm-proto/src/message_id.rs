@@ -70,5 +70,14 @@ mod tests {
             [0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff, 0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77]
         );
         assert_eq!(MessageId::from_wire(id.to_wire()), id);
+        assert_eq!(id.into_bytes()[..3], [0, 0x11, 0x22]);
+        assert_eq!(MessageId::from_bytes(id.into_bytes()), id);
+        assert_eq!(format!("{id:?}"), "00112233-4455-6677-8899-aabbccddeeff");
+    }
+
+    #[test]
+    fn a_random_id_is_of_version_4() {
+        let id = MessageId::from_random([0xff; 16]);
+        assert_eq!(id.to_string(), "ffffffff-ffff-4fff-bfff-ffffffffffff");
     }
 }

@@ -145,6 +145,14 @@ mod tests {
     }
 
     #[test]
+    fn an_unknown_type_is_shown_without_its_padding() {
+        let mut field = [b' '; FIELD_LEN];
+        field[..4].copy_from_slice(b"a\x1b[m");
+        assert_eq!(format!("{:?}", MessageType::Unknown(field)), "Unknown(\"a\\x1b[m\")");
+        assert_eq!(format!("{:?}", MessageType::ChannelClosed), "channel_closed");
+    }
+
+    #[test]
     fn item_27_every_name_survives_both_paddings() {
         for (known, _) in NAMES {
             for pad in [b' ', 0] {

@@ -111,6 +111,19 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_one_fills_what_is_set_aside_for_it() {
+        let text = |sequence| {
+            let mut buf = MessageBuf::with_capacity(Acknowledge::MAX_LEN);
+            let message_type = MessageType::OutputStreamData;
+            Acknowledge { message_type, message_id: MessageId::default(), sequence }.encode(&mut buf);
+            String::from_utf8(buf.payload().to_vec()).unwrap()
+        };
+        let spare = 32 - MessageType::OutputStreamData.name().len();
+        assert_eq!(text(i64::MIN).len() + spare, Acknowledge::MAX_LEN);
+        assert!(Acknowledge::decode(text(7).replace(":7,", ":+7,").as_bytes()).is_err());
+    }
+
+    #[test]
     fn the_longest_fits() {
         for sequence in [0, 7, i64::MAX, i64::MIN] {
             let mut buf = MessageBuf::with_capacity(Acknowledge::MAX_LEN);

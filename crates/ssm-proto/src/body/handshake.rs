@@ -376,3 +376,21 @@ fn null_when_empty<S: Serializer>(errors: &[String], serializer: S) -> Result<S:
 fn is_false(value: &bool) -> bool {
     !value
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_has_at_most_32_actions() {
+        let request = |count: usize| {
+            let action = r#"{"ActionType":"Other","ActionParameters":{}}"#;
+            let actions = vec![action; count].join(",");
+            let text = format!(r#"{{"AgentVersion":"3","RequestedClientActions":[{actions}]}}"#);
+            HandshakeRequest::decode(text.as_bytes()).map(|request| request.actions.len())
+        };
+        assert_eq!(request(MAX_ACTIONS), Ok(32));
+        assert_eq!(request(MAX_ACTIONS + 1), Err(BodyError::Invalid("RequestedClientActions")));
+        assert!(request(2 * MAX_ACTIONS).is_err());
+    }
+}

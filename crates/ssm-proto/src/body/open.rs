@@ -89,6 +89,20 @@ impl OpenDataChannel {
 mod tests {
     use super::*;
 
+    /// What is moved leaves a copy behind.
+    #[test]
+    fn the_token_is_written_once_however_it_is_escaped() {
+        let token = "\u{1}".repeat(500);
+        let open = OpenDataChannel {
+            request_id: "r".into(),
+            token: Token::new(token),
+            client_instance_id: None,
+            client_id: None,
+            client_version: None,
+        };
+        assert_eq!(open.encode().expose().capacity(), NAMES_LEN + LONGEST_ESCAPE * 501);
+    }
+
     #[test]
     fn the_token_is_not_in_the_debug_output() {
         let open = OpenDataChannel::decode(r#"{"TokenValue":"hush","RequestId":"r"}"#).unwrap();

@@ -41,3 +41,23 @@ impl PortProperties {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_are_read_and_unknown_ones_are_not() {
+        let text = r#"{"host":"h","portNumber":"80","type":"LocalPortForwarding","localPortNumber":"1","other":[]}"#;
+        let properties = PortProperties::decode(&RawValue::from_string(text.into()).unwrap()).unwrap();
+        let expected = PortProperties {
+            host: "h".into(),
+            port_number: "80".into(),
+            forwarding_type: "LocalPortForwarding".into(),
+            local_port_number: "1".into(),
+            ..PortProperties::default()
+        };
+        assert_eq!(properties, expected);
+        assert!(PortProperties::decode(&RawValue::from_string("[]".into()).unwrap()).is_err());
+    }
+}
