@@ -13,6 +13,7 @@ mod duration;
 #[cfg(feature = "lookup")]
 mod ecs;
 mod endpoint;
+mod limits;
 mod list;
 #[cfg(feature = "aws")]
 mod login;
@@ -24,7 +25,6 @@ mod ssh;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -41,6 +41,7 @@ pub(crate) use self::ecs::{
     EcsArgs, EcsCheckArgs, EcsCommand, EcsExecArgs, EcsForwardArgs, EcsListArgs, PartArgs, PlaceArgs,
 };
 pub(crate) use self::endpoint::{EndpointArg, ProxyArg, Service};
+pub(crate) use self::limits::{LANES, PAYLOAD_SIZES, PacingArg};
 pub(crate) use self::list::ListArgs;
 #[cfg(feature = "aws")]
 pub(crate) use self::login::{LoginArgs, LogoutArgs};
@@ -61,12 +62,6 @@ mod exec;
 
 pub(crate) use self::cp::CpArgs;
 pub(crate) use self::exec::{ExecArgs, Via};
-
-/// How many sessions a destination can have.
-pub(crate) const LANES: RangeInclusive<i64> = 1..=64;
-
-/// What a data message can carry, in bytes.
-pub(crate) const PAYLOAD_SIZES: RangeInclusive<i64> = 1024..=32_768;
 
 /// Shells, tunnels and ssh to private machines through AWS Session Manager.
 #[derive(Debug, Parser)]
@@ -508,34 +503,6 @@ impl FromStr for Parameter {
         match text.split_once('=') {
             Some((key, value)) if !key.is_empty() => Ok(Self { key: key.into(), value: value.into() }),
             _ => Err("a parameter is written KEY=VALUE"),
-        }
-    }
-}
-
-/// A limit on data messages, or none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PacingArg {
-    PerSecond(u32),
-    Off,
-}
-
-impl FromStr for PacingArg {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match (text, text.parse()) {
-            ("off", _) => Ok(Self::Off),
-            (_, Ok(rate @ 1..=1_000_000)) => Ok(Self::PerSecond(rate)),
-            _ => Err("pacing is a number of messages a second from 1 to 1000000, or off"),
-        }
-    }
-}
-
-impl fmt::Display for PacingArg {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::PerSecond(rate) => rate.fmt(f),
-            Self::Off => f.write_str("off"),
         }
     }
 }
