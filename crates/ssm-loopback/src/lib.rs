@@ -53,6 +53,8 @@ mod document;
 mod document_api;
 mod ecs;
 pub mod fault;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gateway;
 mod kms;
 mod plugin;

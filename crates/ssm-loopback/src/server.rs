@@ -13,6 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use ssm_proto::MessageId;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -61,6 +62,14 @@ async fn serve_connection(stream: TcpStream, service: Arc<Service>) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY not set");
     }
+    serve_stream(stream, service).await;
+}
+
+/// Serves what is on one connection, to its end.
+pub(crate) async fn serve_stream<S>(stream: S, service: Arc<Service>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let handler = service_fn(move |request| answer(service.clone(), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -152,6 +152,16 @@ impl StreamHosts {
         }
     }
 
+    /// Judges a stream URL for a fuzz target: host, port, and whether TLS is used.
+    ///
+    /// # Errors
+    ///
+    /// When it may not be used.
+    #[cfg(fuzzing)]
+    pub fn judge(&self, url: &str) -> Result<(String, u16, bool), StreamUrlError> {
+        self.resolve(url).map(|url| (url.host, url.port, url.secure))
+    }
+
     /// The host that is wanted in place of this one of AWS, if it is another one.
     fn variant(&self, host: &str) -> Option<StreamEndpoint> {
         let partition = partition_of_host(host)?;

@@ -48,7 +48,8 @@ mod tests {
 
     #[test]
     fn properties_are_read_and_unknown_ones_are_not() {
-        let text = r#"{"host":"h","portNumber":"80","type":"LocalPortForwarding","localPortNumber":"1","other":[]}"#;
+        let text =
+            r#"{"host":"h","portNumber":"80","type":"LocalPortForwarding","localPortNumber":"1","other":[]}"#;
         let properties = PortProperties::decode(&RawValue::from_string(text.into()).unwrap()).unwrap();
         let expected = PortProperties {
             host: "h".into(),
