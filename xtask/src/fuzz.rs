@@ -37,7 +37,7 @@ impl Request {
         Self { target: None, time, files: Vec::new() }
     }
 
-    /// `[--seconds N] [TARGET [FILE...]]`
+    /// `[--seconds N | --minutes N] [TARGET [FILE...]]`
     ///
     /// # Errors
     /// On an unknown flag or a time that is no number.
@@ -45,12 +45,15 @@ impl Request {
         let mut request = Self::all(DEFAULT_TIME);
         let mut args = args.iter();
         while let Some(arg) = args.next() {
-            if arg == "--seconds" {
-                let seconds = args.next().and_then(|number| number.parse().ok());
-                let seconds = seconds.ok_or_else(|| Failure::new("--seconds needs a whole number"))?;
-                request.time = Duration::from_secs(seconds);
+            if let "--seconds" | "--minutes" = arg.as_str() {
+                let number = args.next().and_then(|number| number.parse::<u32>().ok());
+                let number = number.ok_or_else(|| Failure::new(format!("{arg} needs a whole number")))?;
+                let unit = Duration::from_secs(if arg == "--minutes" { 60 } else { 1 });
+                request.time = unit * number;
             } else if arg.starts_with('-') {
-                return Err(Failure::new(format!("unknown flag {arg}; fuzz takes --seconds N")));
+                return Err(Failure::new(format!(
+                    "unknown flag {arg}; fuzz takes --seconds N or --minutes N"
+                )));
             } else if request.target.is_none() {
                 request.target = Some(arg.clone());
             } else {
@@ -178,8 +181,15 @@ mod tests {
     }
 
     #[test]
+    fn a_time_is_in_seconds_or_minutes() {
+        assert_eq!(parse("--minutes 5 smux").unwrap().time, Duration::from_secs(300));
+        assert_eq!(parse("").unwrap().time, DEFAULT_TIME);
+    }
+
+    #[test]
     fn an_unknown_flag_is_refused() {
-        assert!(parse("--minutes 5").is_err());
+        assert!(parse("--hours 5").is_err());
+        assert!(parse("--minutes").is_err());
         assert!(parse("--seconds soon").is_err());
     }
 }

@@ -11,6 +11,7 @@
 //! | `faults` | every fault of the loopback against tunnels and shells |
 //! | `soak` | the program under load while the gateway cuts and loses |
 //! | `fuzz` | builds and runs the fuzz targets on the stable compiler |
+//! | `mutants` | changes of the state machines that no test notices |
 //! | `bench` | the benches by short name |
 //! | `long` | commands and copies that take minutes |
 //! | `man` | the manual pages |
@@ -25,6 +26,7 @@ mod fuzz;
 mod layers;
 mod long;
 mod man;
+mod mutants;
 mod process;
 mod setup;
 mod sim;
@@ -45,9 +47,11 @@ usage: cargo xtask <command>
   conformance [--mutate [N]]       the tests of each item of the protocol's checklist; with --mutate, see that they can fail
   setup                            install what the tests need (as root on Debian; elsewhere says what is missing)
   test [--no-fuzz]                 setup, check, all tests, a simulation, a short fuzz run
-  fuzz [--seconds N] [TARGET [FILE...]]
+  fuzz [--seconds N | --minutes N] [TARGET [FILE...]]
                                    fuzz all targets or one; with files, replay just those
   sim [--seeds N] [--first S]      simulate whole sessions, with everything that can go wrong
+  mutants [-p CRATE] [--shard K/N] [-f FILE]
+                                   change the state machines and see whether a test notices; hours
   bench [NAME] [-- ARGS...]        run the benches, all or one by name
   faults [--runs N]                every fault against tunnels and shells, with N seeds each (20)
   soak [--minutes N] [--ssm PROGRAM]
@@ -81,6 +85,7 @@ fn dispatch(args: &[String]) -> Result<(), Failure> {
         ("sim", args) => sim::run(&workspace, &sim::Request::parse(args)?),
         ("faults", args) => faults::run(&workspace, args),
         ("soak", args) => soak::run(&workspace, args),
+        ("mutants", args) => mutants::run(&workspace, &mutants::Request::parse(args)?),
         ("long", args) => long::run(&workspace, args),
         ("man", []) => man::run(&workspace),
         ("bench", args) => bench::run(&workspace, args),

