@@ -81,6 +81,7 @@ mod tests {
         for json in [
             r#"{"SessionId":"s-1","StreamUrl":"wss://h/","TokenValue":"t"}"#,
             r#"{"sessionId":"s-1","streamUrl":"wss://h/","tokenValue":"t"}"#,
+            r#"{"SESSIONID":"s-1","streamurl":"wss://h/","tOKENvALUE":"t"}"#,
             r#"{"TokenValue":"t","Other":{"a":[1]},"StreamUrl":"wss://h/","SessionId":"s-1"}"#,
         ] {
             let endpoint = Endpoint::from_json(json).unwrap();

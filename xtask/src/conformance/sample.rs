@@ -467,6 +467,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "item_89_agents_that_know_no_flag_get_none",
     ),
     mutant(
+        54,
+        "crates/ssm-channel/src/handshake.rs",
+        "answer.response.processed.push(ProcessedAction {",
+        "answer.response.processed.insert(0, ProcessedAction {",
+        "item_54_a_client_answers_every_action_in_order",
+    ),
+    mutant(
         94,
         "crates/ssm-smux/src/frame.rs",
         "let [i0, i1, i2, i3] = id.to_le_bytes();",
@@ -515,6 +522,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
 "#,
         "",
         "item_100_data_after_our_fin_is_skipped",
+    ),
+    mutant(
+        2,
+        "crates/ssm-session/src/endpoint.rs",
+        "key.eq_ignore_ascii_case(name)",
+        "key == name",
+        "item_2_every_spelling_of_the_keys_is_read",
+    ),
+    mutant(
+        12,
+        "crates/ssm-session/src/stream_url.rs",
+        r#"suffixes: ["csp.hci.ic.gov","#,
+        r#"suffixes: ["hci.ic.gov","#,
+        "item_12_hosts_of_every_partition_are_known",
     ),
     mutant(
         4,
@@ -586,6 +607,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "let failure = if let End::Closed(_) = end { self.drain().await } else { None };",
         "let failure = None;",
         "item_77_everything_received_is_written_before_the_end",
+    ),
+    mutant(
+        76,
+        "crates/ssm-shell/src/shell.rs",
+        r#"            End::Here(ended_by) => {
+                self::end(session).await;"#,
+        "            End::Here(ended_by) => {",
+        "item_76_a_reader_that_goes_away_ends_the_session",
     ),
     mutant(
         83,

@@ -111,3 +111,27 @@ async fn item_106_input_before_the_destination_is_reached_is_taken_later_and_onc
     tokio::io::AsyncReadExt::read_exact(&mut stream, &mut all).await.unwrap();
     assert_eq!(&all, b"one two three");
 }
+
+/// The agent waits for one response, and a second one would block it for ever (agent `datachannel.go`).
+#[tokio::test]
+async fn item_56_109_a_handshake_can_be_late_and_come_twice_and_is_answered_once() {
+    for verdict in [Verdict::Duplicate, Verdict::Delay(Duration::from_millis(200))] {
+        let api = Api::start(sh()).await;
+        let mut first = true;
+        let _guard = api.loopback.rule(move |_, header| {
+            let is_it = header.payload_type == Some(PayloadType::HandshakeRequest);
+            if is_it && std::mem::take(&mut first) { verdict } else { Verdict::Deliver }
+        });
+        let (answers, _noting) = headers(&api, Direction::ClientToAgent);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = json!({"portNumber": [listener.local_addr().unwrap().port().to_string()]});
+        let mut client = Client::start(&api, "AWS-StartPortForwardingSession", port).await;
+        client.until_ready(&api).await;
+        client.until_drained(&api).await;
+        let answers = answers.lock().unwrap();
+        let is_answer = |header: &&Header| header.payload_type == Some(PayloadType::HandshakeResponse);
+        let mut numbers: Vec<i64> = answers.iter().filter(is_answer).map(|header| header.sequence).collect();
+        numbers.dedup();
+        assert_eq!(numbers, [0], "{verdict:?}");
+    }
+}

@@ -66,7 +66,7 @@ async fn the_metadata_service_is_refused() {
 }
 
 #[tokio::test]
-async fn a_closed_port_gives_a_flag_and_then_a_fin() {
+async fn item_109_a_closed_port_gives_a_flag_and_then_a_fin() {
     let api = Api::start(Config::default()).await;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let parameters = json!({"portNumber": [listener.local_addr().unwrap().port().to_string()]});
