@@ -86,7 +86,7 @@ async fn a_command_keeps_its_streams_and_its_exit_code() {
 }
 
 #[tokio::test]
-async fn an_action_that_nobody_knows_ends_the_session_cleanly() {
+async fn item_55_an_action_that_nobody_knows_ends_the_session_cleanly() {
     let name = "unknown handshake action: ends, says why";
     repeated("encrypted shell", name, &["handshake=unknown"], |faults| async move {
         let (_loopback, shell) = Shell::start(&faults, Profile::Fast).await;

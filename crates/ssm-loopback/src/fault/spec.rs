@@ -747,7 +747,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_the_help_can_be_written() {
+    fn item_109_every_fault_of_the_help_can_be_written() {
         let help = help();
         for Row { name, value, options, .. } in TABLE {
             assert!(help.contains(&format!("{name}={value}")), "{name}");
