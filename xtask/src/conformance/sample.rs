@@ -527,7 +527,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         2,
         "crates/ssm-session/src/endpoint.rs",
         "key.eq_ignore_ascii_case(name)",
-        "key == name",
+        "key.as_str() == name",
         "item_2_every_spelling_of_the_keys_is_read",
     ),
     mutant(
