@@ -170,7 +170,7 @@ impl Relay {
                 self.detach(role);
             }
         }
-        if let Poll::Ready(end) = self.poll_deadlines(cx) {
+        if let Poll::Ready(end) = self.poll_deadlines(cx, now) {
             return Poll::Ready(end);
         }
         if self.again {
@@ -387,7 +387,8 @@ impl Relay {
         }
     }
 
-    fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    /// `turn` is when this turn began: a direction that was full since then may be free by now, and nobody else would look again.
+    fn poll_deadlines(&mut self, cx: &mut Context<'_>, turn: Instant) -> Poll<End> {
         let now = Instant::now();
         let idle = self.service.config.idle_timeout.map(|timeout| self.last_activity + timeout);
         if let Some((deadline, output)) = &mut self.finishing
@@ -403,7 +404,7 @@ impl Relay {
         }
         let late = |peer: &Peer| peer.late.first_key_value().map(|((due, _), _)| *due);
         let finishing = self.finishing.as_ref().map(|(deadline, _)| *deadline);
-        let faults = if self.faults.is_idle() { None } else { self.faults.deadline(now) };
+        let faults = if self.faults.is_idle() { None } else { self.faults.deadline(turn) };
         let loud = [self.client.silence.end(), self.agent.silence.end()];
         let deadlines = [finishing, self.expires, idle, late(&self.client), late(&self.agent), faults];
         let deadlines = deadlines.into_iter().chain(loud);

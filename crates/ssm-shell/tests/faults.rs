@@ -48,10 +48,10 @@ survived! {
     resets: ["reset=40"];
     an_agent_that_is_cut_off: ["cut=40,end=agent,times=4"];
     half_open_silence_is_noticed: ["silence=50,times=2"];
-    pauses_that_nothing_ends: ["pause=5"];
+    pauses_that_nothing_ends: ["pause=5,direction=up"];
     an_early_start_publication: ["start=early"];
-    service_messages_with_the_old_header: ["header=112", "pause=10", "cut=40"];
-    service_messages_with_the_new_header: ["header=116", "pause=10", "cut=40"];
+    service_messages_with_the_old_header: ["header=112", "pause=10,direction=up", "cut=40"];
+    service_messages_with_the_new_header: ["header=116", "pause=10,direction=up", "cut=40"];
     messages_in_text_frames: ["text=30,direction=down"];
     text_that_is_not_utf8: ["text=30,bytes=raw,direction=down"];
     frames_beyond_the_limit: ["oversize=30,direction=down"];
@@ -66,7 +66,7 @@ survived! {
     cells_that_move: ["cut=40", "cell=rotate"];
     everything_at_once: [
         "loss=2%", "duplicate=2%", "reorder=2%", "corrupt=1%,direction=down", "delay=5ms,jitter=5ms", "cut=150",
-        "pause=1%", "close=1000,every=1s", "text=0.2%,bytes=raw,direction=down", "cell=rotate",
+        "pause=1%,direction=up", "close=1000,every=1s", "text=0.2%,bytes=raw,direction=down", "cell=rotate",
     ];
 }
 

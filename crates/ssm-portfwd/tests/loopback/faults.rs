@@ -52,11 +52,11 @@ survived! {
     an_agent_that_is_cut_off: ["cut=60,end=agent,times=4", "reset=1%,end=agent,times=4"], searching;
     half_open_silence_is_noticed: ["silence=100,times=2"], watchful;
     a_line_that_is_dead_for_a_moment: ["silence=50,for=100ms,times=4"], searching;
-    pauses_that_nothing_ends: ["pause=10"], searching;
+    pauses_that_nothing_ends: ["pause=10,direction=up"], searching;
     the_gateways_rate_limit: ["rate=300/s"], hasty;
     an_early_start_publication: ["start=early"], searching;
-    service_messages_with_the_old_header: ["header=112", "pause=20", "cut=60"], searching;
-    service_messages_with_the_new_header: ["header=116", "pause=20", "cut=60"], searching;
+    service_messages_with_the_old_header: ["header=112", "pause=20,direction=up", "cut=60"], searching;
+    service_messages_with_the_new_header: ["header=116", "pause=20,direction=up", "cut=60"], searching;
     messages_in_text_frames: ["text=50,direction=down"], searching;
     text_that_is_not_utf8: ["text=60,bytes=raw,direction=down"], searching;
     frames_up_to_the_limit: ["oversize=50,size=1MiB,times=3"], searching;
@@ -76,7 +76,7 @@ survived! {
     destinations_that_answer_late: ["dial=300ms"], searching;
     slow_destinations: ["destination=256KiB/s"], searching;
     everything_at_once: [
-        "loss=2%", "duplicate=2%", "reorder=2%", "corrupt=1%", "delay=5ms,jitter=5ms", "cut=150", "pause=1%",
+        "loss=2%", "duplicate=2%", "reorder=2%", "corrupt=1%", "delay=5ms,jitter=5ms", "cut=150", "pause=1%,direction=up",
         "close=1000,every=1s", "text=0.2%,bytes=raw,direction=down", "cell=rotate", "token=used,odds=20%",
     ], searching;
 }
