@@ -18,6 +18,7 @@ const BENCHES: &[Bench] = &[
     Bench { name: "resume", package: "ssm-shell", features: &[] },
     // With what starts sessions, which lanes need, and without what looks targets up, which takes minutes to build.
     Bench { name: "tunnel", package: "ssm-cli", features: TUNNEL },
+    Bench { name: "command", package: "ssm-cli", features: TUNNEL },
     Bench { name: "shell", package: "ssm-cli", features: &["--no-default-features", "--features", "demo"] },
 ];
 

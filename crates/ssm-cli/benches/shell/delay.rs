@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::stack::{Kind, OtherSide};
 use crate::table::Samples;
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, peak_rss};
 use crate::{Failure, LINE, table};
 
 /// A program that answers each key, as a line editor does, on a quiet terminal.
@@ -95,7 +95,7 @@ fn compare(
         push(0, measure(&mut Terminal::bare(command)?)?);
         let mut shell = Terminal::start(&other_side.shell(Kind::Terminal, command)?)?;
         push(1, measure(&mut shell)?);
-        memory.push(shell.peak_rss()?);
+        memory.push(peak_rss(&shell.child)?);
     }
     let [bare, shell] = delays.map(|delays| delays.map(|delays| delays.shown(2)));
     let row = |name: &str, cells: [String; 3], memory: String| {

@@ -1,6 +1,7 @@
 //! A shell end to end, beside a bare terminal that runs the same program: delays of a key, rates of output, memory.
 //!
-//! `cargo xtask bench shell`, or some of it: `cargo xtask bench shell -- echo flood --runs 3`.
+//! `cargo xtask bench shell`, or some of it: `cargo xtask bench shell -- echo flood --runs 3`. `--ssm PROGRAM` measures a program that is
+//! built already.
 //!
 //! The client is the `ssm` binary on a pseudo terminal, in a process of its own. Service, gateway, agent and the programs of the far
 //! side are another process and its children; who types and reads is this one.
@@ -50,6 +51,10 @@ fn measure(words: &[&str]) -> Result<(), Failure> {
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match *word {
+            "--ssm" => {
+                let program = words.next().ok_or("--ssm needs a program")?;
+                let _ = stack::SSM.set((*program).to_owned());
+            }
             "--runs" => runs = words.next().ok_or("--runs needs a number")?.parse()?,
             name if MEASUREMENTS.iter().any(|(known, _)| *known == name) => chosen.push(name),
             name => {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::stack::{Kind, OtherSide};
 use crate::table::Samples;
-use crate::terminal::{Terminal, peak_rss};
+use crate::terminal::{Terminal, cpu, peak_rss};
 use crate::{Failure, LINE, MIB, table};
 
 /// Lines that scroll through a terminal, beside the same on a bare one.
@@ -15,20 +15,20 @@ pub(crate) fn flood(runs: usize) -> Result<(), Failure> {
     let mut rows = Vec::new();
     for payload in [32 * 1024, 1024] {
         let mut other_side = OtherSide::start(payload)?;
-        let [mut bare, mut shell, mut share, mut cpu, mut memory]: [Samples; 5] = Default::default();
+        let [mut bare, mut shell, mut share, mut used, mut memory]: [Samples; 5] = Default::default();
         for _ in 0..runs {
             let before = drain(&mut Terminal::bare(&command)?)?;
             let mut terminal = Terminal::start(&other_side.shell(Kind::Terminal, &command)?)?;
             let through = drain(&mut terminal)?;
-            cpu.push(terminal.cpu()?.as_secs_f64() / (DRAINED / 1024.0));
-            memory.push(terminal.peak_rss()?);
+            used.push(cpu(&terminal.child)?.as_secs_f64() / (DRAINED / 1024.0));
+            memory.push(peak_rss(&terminal.child)?);
             bare.push(before);
             shell.push(through);
             share.push(through / before * 100.0);
         }
         rows.push(vec![payload.to_string(), "bare terminal".into(), bare.shown(1)]);
-        let [share, cpu, memory] = [share.shown(0) + " %", cpu.shown(2), memory.shown(1)];
-        rows.push(vec![String::new(), "ssm shell".into(), shell.shown(1), share, cpu, memory]);
+        let [share, used, memory] = [share.shown(0) + " %", used.shown(2), memory.shown(1)];
+        rows.push(vec![String::new(), "ssm shell".into(), shell.shown(1), share, used, memory]);
     }
     let head = [
         "bytes a message",

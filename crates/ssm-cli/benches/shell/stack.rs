@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 
 use serde_json::json;
@@ -11,8 +12,8 @@ use tokio::sync::mpsc;
 
 use crate::Failure;
 
-/// The program under test, built with the same profile as this bench.
-pub(crate) const SSM: &str = env!("CARGO_BIN_EXE_ssm");
+/// The program under test; unless it is said, the one that was built with this bench.
+pub(crate) static SSM: OnceLock<String> = OnceLock::new();
 
 /// What a command runs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +83,7 @@ impl OtherSide {
         writeln!(self.commands, "{prefix}{command}")?;
         let mut session = String::new();
         self.sessions.read_line(&mut session)?;
-        let mut shell = Command::new(SSM);
+        let mut shell = Command::new(SSM.get_or_init(|| env!("CARGO_BIN_EXE_ssm").into()));
         shell.args(["--quiet", "shell", "--attach"]).env("SSM_ATTACH", session.trim_end());
         Ok(shell)
     }

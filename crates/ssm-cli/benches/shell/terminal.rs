@@ -14,7 +14,7 @@ const SOON: Timespec = Timespec { tv_sec: 20, tv_nsec: 0 };
 /// The terminal and the program; it is killed when dropped.
 pub(crate) struct Terminal {
     pty: File,
-    child: Child,
+    pub(crate) child: Child,
     buf: Vec<u8>,
 }
 
@@ -65,21 +65,15 @@ impl Terminal {
             seen.drain(..seen.len().saturating_sub(text.len()));
         }
     }
+}
 
-    /// Most memory that the program has held so far, in MiB.
-    pub(crate) fn peak_rss(&self) -> io::Result<f64> {
-        peak_rss(&self.child)
-    }
-
-    /// Processor time that the program has used so far, in steps of 10 ms.
-    pub(crate) fn cpu(&self) -> io::Result<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name in parentheses may hold anything; user and system time are the 14th and 15th field of all.
-        let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
-        let ticks: u64 =
-            fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-        Ok(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()))
-    }
+/// Processor time that a process has used so far, in steps of 10 ms.
+pub(crate) fn cpu(child: &Child) -> io::Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id()))?;
+    // The name in parentheses may hold anything; user and system time are the 14th and 15th field of all.
+    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+    let ticks: u64 = fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Ok(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()))
 }
 
 /// Most memory that a process has held so far, in MiB.

@@ -1,0 +1,92 @@
+//! The other side, and commands that reach it.
+
+use std::io::{self, BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use crate::Failure;
+use crate::terminal::{cpu, peak_rss};
+
+/// Time between two looks at a process.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// `ssm loopback`; ended when dropped.
+pub(crate) struct OtherSide {
+    process: Child,
+    ssm: String,
+    variables: Vec<(String, String)>,
+    pub(crate) target: String,
+    pub(crate) folder: tempfile::TempDir,
+}
+
+impl OtherSide {
+    pub(crate) fn start(ssm: &str) -> Result<Self, Failure> {
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+        let mut process = clean(ssm, folder.path()).arg("loopback").stderr(Stdio::piped()).spawn()?;
+        let said = process.stderr.take().ok_or("a child without stderr")?;
+        let (mut variables, mut target) = (Vec::new(), None);
+        for line in BufReader::new(said).lines() {
+            let line = line?;
+            if let Some((name, value)) = line.strip_prefix("export ").and_then(|rest| rest.split_once('=')) {
+                variables.push((name.to_owned(), value.to_owned()));
+            }
+            if let Some(found) = line.strip_prefix("ssm shell ") {
+                target = Some(found.to_owned());
+                break;
+            }
+        }
+        let target = target.ok_or("ssm loopback has not started")?;
+        Ok(Self { process, ssm: ssm.into(), variables, target, folder })
+    }
+
+    /// `ssm` with these arguments.
+    pub(crate) fn ssm(&self, words: &[&str]) -> Command {
+        let mut ssm = clean(&self.ssm, self.folder.path());
+        ssm.args(words).envs(self.variables.iter().cloned()).stdin(Stdio::null());
+        ssm
+    }
+
+    pub(crate) fn there(&self, path: &Path) -> String {
+        format!("{}:{}", self.target, path.display())
+    }
+}
+
+impl Drop for OtherSide {
+    fn drop(&mut self) {
+        // It may be gone already, which is what is wanted.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A program that finds nothing of whoever runs this.
+pub(crate) fn clean(program: &str, home: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("HOME", home).env("TMPDIR", home);
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).current_dir(home);
+    command
+}
+
+/// What a process was seen to use.
+#[derive(Debug, Default)]
+pub(crate) struct Used {
+    pub(crate) peak_rss: f64,
+    pub(crate) cpu: Duration,
+}
+
+/// Waits for the end, and looks meanwhile.
+pub(crate) fn watch(child: &mut Child) -> io::Result<(ExitStatus, Used)> {
+    let mut used = Used::default();
+    loop {
+        // Both only grow; the process may have gone in between.
+        if let (Ok(peak_rss), Ok(cpu)) = (peak_rss(child), cpu(child)) {
+            used = Used { peak_rss, cpu };
+        }
+        if let Some(status) = child.try_wait()? {
+            return Ok((status, used));
+        }
+        thread::sleep(LOOK);
+    }
+}
