@@ -94,6 +94,31 @@ fn a_shell_runs_between_the_banners() {
 }
 
 #[test]
+fn a_variable_has_the_frames_of_the_plugin_captured() {
+    let loopback = Handed::start();
+    let folder = tempfile::tempdir().unwrap();
+    let (link, capture) = (folder.path().join("session-manager-plugin"), folder.path().join("frames"));
+    symlink(env!("CARGO_BIN_EXE_ssm"), &link).unwrap();
+    let session = loopback.session(|target| StartSession::shell(target));
+    let mut command = Command::new(&link);
+    command.args([session.as_str(), "us-east-1", "StartSession", "", "{}", "http://127.0.0.1:1"]);
+    let mut program = Program::with_stdin(command.env("SSM_PLUGIN_CAPTURE", &capture), Stdio::piped());
+    program.write("echo $((6*7)); exit\n");
+    let outcome = program.wait();
+    assert!(outcome.status.success() && outcome.stdout.contains("42\r\n"), "{outcome:?}");
+    let session: serde_json::Value = serde_json::from_str(&session).unwrap();
+    let frames = fs::read_to_string(&capture).unwrap();
+    assert!(
+        frames.contains("REDACTED") && !frames.contains(session["TokenValue"].as_str().unwrap()),
+        "{frames}"
+    );
+    assert!(frames.lines().count() > 4, "{frames}");
+    let refused = Command::new(&link).env("SSM_PLUGIN_CAPTURE", &capture).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("exists already"), "what was captured is not written over: {said}");
+}
+
+#[test]
 fn item_89_91_a_port_is_opened_and_ctrl_c_closes_it() {
     let loopback = Handed::start();
     let echo = echo_server();
