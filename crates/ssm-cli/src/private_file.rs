@@ -26,6 +26,7 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
 /// # Errors
 ///
 /// When it cannot be written; the old one stays.
+#[cfg(feature = "aws")]
 pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let new = path.with_extension(format!("{}.new", std::process::id()));
     // Left behind by a process of the same number, if by any.
@@ -47,7 +48,7 @@ pub(crate) fn refusal(path: &Path, error: &io::Error) -> Error {
     })
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "aws"))]
 mod tests {
     use super::*;
 

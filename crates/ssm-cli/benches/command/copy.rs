@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::stack::{OtherSide, watch};
 use crate::table::{self, Samples};
 use crate::terminal::Terminal;
-use crate::{Failure, MIB, Options};
+use crate::{Failure, Options};
 
 pub(crate) fn both_ways(other_side: &OtherSide, options: &Options) -> Result<(), Failure> {
     let folder = other_side.folder.path();

@@ -65,7 +65,7 @@ pub(crate) async fn run(mut args: CpArgs, config: &Config) -> Result<ExitCode, E
     let command = if args.connection.attach {
         Command::attached()
     } else {
-        Command::new(line).map_err(Error::CommandLine)?
+        Command::bulk(line).map_err(Error::CommandLine)?
     };
     if args.print_script {
         io::stdout().write_all(command.script().as_bytes()).map_err(Error::local("cannot write"))?;

@@ -19,9 +19,16 @@ const WRAPPER: &str = include_str!("wrapper.sh");
 /// 128 KiB in one argument.
 pub(crate) const LINE_MAX: usize = 60_000;
 
+/// Reads of a block of output: of what is passed on as it comes, and of what is only good as a whole. Each takes up to 64 KiB, and a
+/// block costs two processes.
+const READS: u8 = 1;
+const BULK_READS: u8 = 16;
+
 /// The script for this command line. `token` begins every line that the script says.
-pub(crate) fn script(token: &str, line: &[u8]) -> String {
-    WRAPPER.replace("@TOKEN@", token).replace("@COMMAND@", &quoted(line))
+pub(crate) fn script(token: &str, line: &[u8], bulk: bool) -> String {
+    let reads = if bulk { BULK_READS } else { READS };
+    let wrapper = WRAPPER.replace("@TOKEN@", token).replace("@READS@", &reads.to_string());
+    wrapper.replace("@COMMAND@", &quoted(line))
 }
 
 /// The command line and a full stop, as one word of `sh`. The stop is taken off again: `$()` eats newlines at the end.
@@ -67,7 +74,7 @@ mod tests {
 
     #[test]
     fn nothing_is_left_for_the_agent_to_replace() {
-        let script = script("t", b"echo {{ command }} {{ssm:name}}");
+        let script = script("t", b"echo {{ command }} {{ssm:name}}", false);
         assert!(!script.contains("{{") && !script.contains("}}"), "{script}");
     }
 

@@ -17,7 +17,7 @@ exec 3<&0 8<>"$d/l"
 echo >&8
 say() { read -r _ <&8; s "$@"; echo >&8; }
 pump() {
-  while dd bs=65536 count=1 of="$d/$1$1" && [ -s "$d/$1$1" ]; do
+  while dd bs=65536 count=$2 of="$d/$1$1" && [ -s "$d/$1$1" ]; do
     read -r _ <&8; s $1; b <"$d/$1$1"; s .; echo >&8
   done <"$d/$1"
 }
@@ -44,8 +44,8 @@ take() {
   end HUP
   rm -rf "$d"
 }
-pump o & po=$!
-pump e & pe=$!
+pump o @READS@ & po=$!
+pump e 1 & pe=$!
 feed & pf=$!
 take <&3 & pt=$!
 s r
