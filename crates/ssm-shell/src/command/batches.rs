@@ -126,6 +126,9 @@ impl Batches {
         let due =
             self.unacknowledged == 0 || (full || self.state == State::Ending) && self.unacknowledged < WINDOW;
         if due && !self.input.is_empty() {
+            // Of what is always on the way in part, all would be kept.
+            self.text.drain(..self.sent);
+            self.sent = 0;
             let lines = self.input.len().div_ceil(LINE_LEN);
             self.text.extend_from_slice(format!("D {lines}\n").as_bytes());
             let mut letters = [0; LINE_LEN.div_ceil(3) * 4];
