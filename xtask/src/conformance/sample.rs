@@ -602,13 +602,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "item_72_the_terminal_is_raw_during_a_session_and_restored_behind_it",
     ),
     mutant(
-        77,
-        "crates/ssm-shell/src/shell.rs",
-        "let failure = if let End::Closed(_) = end { self.drain().await } else { None };",
-        "let failure = None;",
-        "item_77_everything_received_is_written_before_the_end",
-    ),
-    mutant(
         76,
         "crates/ssm-shell/src/shell.rs",
         r#"            End::Here(ended_by) => {
@@ -646,13 +639,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "item_91_without_an_address_nobody_else_gets_in",
     ),
     mutant(
-        50,
-        "crates/ssm-portfwd/src/lane.rs",
-        "!self.session.is_drained() || ",
-        "",
-        "item_50_upload_before_read_makes_progress",
-    ),
-    mutant(
         84,
         "crates/ssm-portfwd/src/single.rs",
         "self.early.push_back(payload);",
@@ -667,13 +653,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
                 }"#,
         "self.let_go(key);",
         "item_88_a_program_that_has_ended_its_direction_gets_the_whole_answer",
-    ),
-    mutant(
-        90,
-        "crates/ssm-portfwd/src/single.rs",
-        "session.close();",
-        "",
-        "item_90_the_end_of_the_input_ends_the_session",
     ),
     mutant(
         102,
