@@ -8,7 +8,7 @@ use crate::workspace::Workspace;
 use crate::{check, fuzz, setup, sim};
 
 /// Time of each fuzz target: long enough to replay the seeds and find what is near them.
-const SHORT_FUZZ: Duration = Duration::from_secs(15);
+const SHORT_FUZZ: Duration = Duration::from_secs(8);
 
 /// Simulated sessions: half a minute on two cores, and as long to compile them.
 const SESSIONS: u64 = 20_000;
