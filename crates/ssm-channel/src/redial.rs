@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-/// Losses in a row that are made up for at once: more than any bad network brings about.
-const AT_ONCE: u32 = 1024;
+/// Losses in a row that are made up for at once: more than a bad network brings about, and no more calls of ResumeSession than an account bears.
+const AT_ONCE: u32 = 64;
 
 /// How long it takes until one more is.
 const REFILL: Duration = Duration::from_millis(250);
@@ -45,9 +45,9 @@ mod tests {
         let begin = Instant::now();
         let mut at_once = AtOnce::new(begin);
         let taken = |at_once: &mut AtOnce, now| (0..2_000).filter(|_| at_once.take(now)).count();
-        assert_eq!(taken(&mut at_once, begin), 1024);
+        assert_eq!(taken(&mut at_once, begin), 64);
         assert_eq!(taken(&mut at_once, begin + REFILL), 1);
         assert_eq!(taken(&mut at_once, begin + REFILL * 3), 2);
-        assert_eq!(taken(&mut at_once, begin + REFILL * 1_000_000), 1024);
+        assert_eq!(taken(&mut at_once, begin + REFILL * 1_000_000), 64);
     }
 }
