@@ -8,12 +8,12 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use ssm_session::AwsControl;
+use ssm_session::{AwsControl, ControlErrorKind, ControlPlane as _, SessionId};
 
 use crate::output::unix_time;
 use crate::places;
@@ -27,6 +27,9 @@ const LEN_MAX: u64 = 16 * 1024;
 
 /// Longer than any session lasts, in seconds: the preferences of an account allow 24 hours at most.
 const LONGEST: u64 = 2 * 24 * 3600;
+
+/// Most sessions of killed runs that are ended by another run on its way.
+const ENDED_MAX: usize = 16;
 
 /// A session and the process that started it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,8 +87,8 @@ pub(crate) fn started(session: &str, target: &str, account: &AwsControl) {
         session: session.into(),
         target: target.into(),
         region: account.region().into(),
-        profile: account.profile().map(Into::into).or_else(|| std::env::var("AWS_PROFILE").ok()),
-        endpoint_url: account.endpoint_url().map(Into::into).or_else(endpoint_variable),
+        profile: profile_of(account),
+        endpoint_url: endpoint_of(account),
         since: unix_time().as_secs(),
         process: Process::this(),
     };
@@ -93,6 +96,40 @@ pub(crate) fn started(session: &str, target: &str, account: &AwsControl) {
         Ok(()) => drop(own().insert(session.into(), Phase::Open)),
         Err(error) => tracing::debug!(%error, "the session is not written down"),
     }
+}
+
+/// Ends what killed runs have left in this account, once in a process, while this goes on: nobody can use it any more, and the account
+/// counts it. What cannot be ended now is left to the next run.
+pub(crate) fn end_left_behind(account: &AwsControl) {
+    static ASKED: Once = Once::new();
+    ASKED.call_once(|| {
+        let left: Vec<Remembered> = all().unwrap_or_default().into_iter().filter(|entry| entry.is_left_in(account)).collect();
+        if left.is_empty() {
+            return;
+        }
+        let account = account.clone();
+        tokio::spawn(async move {
+            for Remembered { session, .. } in left.into_iter().take(ENDED_MAX) {
+                match account.terminate(&SessionId::new(&session)).await {
+                    Ok(()) => tracing::info!("session {session}, which a killed run had left, has ended"),
+                    Err(error) if error.kind() == ControlErrorKind::NoSuchSession => {}
+                    Err(error) => {
+                        tracing::info!(%error, "session {session}, which a killed run has left, was not ended");
+                        continue;
+                    }
+                }
+                forget(&session);
+            }
+        });
+    });
+}
+
+fn profile_of(account: &AwsControl) -> Option<String> {
+    account.profile().map(Into::into).or_else(|| std::env::var("AWS_PROFILE").ok())
+}
+
+fn endpoint_of(account: &AwsControl) -> Option<String> {
+    account.endpoint_url().map(Into::into).or_else(endpoint_variable)
 }
 
 /// Where the environment puts the Systems Manager API: there the session is known.
@@ -145,6 +182,14 @@ impl Remembered {
     /// Whether it was started so long ago that it is over, whatever anybody knows of it.
     pub(crate) fn is_old(&self) -> bool {
         unix_time().as_secs().saturating_sub(self.since) > LONGEST
+    }
+
+    /// Whether it was started as `account` is used now, by a process that is gone.
+    fn is_left_in(&self, account: &AwsControl) -> bool {
+        let own = self.region == account.region()
+            && self.profile == profile_of(account)
+            && self.endpoint_url == endpoint_of(account);
+        own && self.fate() == Fate::Gone
     }
 
     /// How it is with its process.

@@ -23,6 +23,9 @@ use common::{Outcome, Program, Served, closed_port, echo, exchange};
 /// Long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The seed of the run whose sessions nobody ends by hand.
+const LEFT_TO_THE_NEXT: usize = 99_999;
+
 const TARGET: &str = "i-0123456789abcdef0";
 
 #[test]
@@ -31,7 +34,7 @@ fn a_client_that_is_killed_leaves_nothing_that_is_in_the_way() {
     let (port, socket) = (closed_port(), places.file("s"));
     let specs = [format!("{port}:{}", echo()), format!("{}:{}", socket.display(), echo())];
     let arguments = ["forward", &served.target, "-L", &specs[0], "-L", &specs[1]];
-    for seed in [3, 77, 1234, 99_999] {
+    for seed in [3, 77, 1234, LEFT_TO_THE_NEXT] {
         let mut forward = Program::start(places.apply(&mut served.ssm(&arguments)));
         forward.until(|said| (said.matches("listening on ").count() == 2).then_some(()));
         let mut streams =
@@ -49,15 +52,24 @@ fn a_client_that_is_killed_leaves_nothing_that_is_in_the_way() {
         assert_eq!(tunnels.stdout, "", "dead ones are not shown");
         let orphans = places.run(&mut served.ssm(&["sessions", "orphans", "--json"]));
         assert_eq!(orphans.stdout.lines().count(), 2, "{orphans:?}");
+        if seed == LEFT_TO_THE_NEXT {
+            continue;
+        }
         let ended = places.run(&mut served.ssm(&["sessions", "terminate", "--orphans", "--yes"]));
         assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
         let open = places.run(&mut served.ssm(&["sessions", "--json"]));
         assert_eq!(open.stdout, "", "{open:?}");
     }
-    // And once more, so that what was killed last was in nobody's way.
+    // And once more, so that what was killed last was in nobody's way. Its sessions are ended meanwhile.
     let mut forward = Program::start(places.apply(&mut served.ssm(&arguments)));
     forward.until(|said| (said.matches("listening on ").count() == 2).then_some(()));
     exchange(&mut TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap(), b"hello");
+    forward.wait_for(|_| {
+        let open = places.run(&mut served.ssm(&["sessions", "--json"]));
+        (open.stdout.lines().count() == 2).then_some(())
+    });
+    let orphans = places.run(&mut served.ssm(&["sessions", "orphans", "--json"]));
+    assert_eq!(orphans.stdout, "", "{orphans:?}");
     forward.signal(Signal::INT);
     assert_eq!(forward.wait().status.code(), Some(0));
     assert!(!socket.exists());
