@@ -1,7 +1,11 @@
 //! Files for what a session shows and carries: new ones, for this user alone.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+#[cfg(feature = "aws")]
+use std::fs;
+use std::fs::{File, OpenOptions};
+use std::io;
+#[cfg(feature = "aws")]
+use std::io::Write as _;
 #[cfg(unix)]
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
