@@ -192,7 +192,7 @@ fn an_interrupted_copy_goes_on_where_it_stopped() {
     let here = here(Profile::Aws);
     let [near, far] = [(); 2].map(|()| TempDir::new().unwrap());
     let original = near.path().join("original");
-    write(&original, &bytes(1_600_000), 0o600);
+    write(&original, &bytes(3_200_000), 0o600);
     let before = b"what was there before";
     let copies: [(PathBuf, Box<dyn Fn() -> Command>); 2] = [
         (far.path().join("up"), Box::new(|| cp(&here, &original, there(&here, &far.path().join("up"))))),
@@ -208,8 +208,8 @@ fn an_interrupted_copy_goes_on_where_it_stopped() {
         let outcome = program.wait();
         assert_eq!(outcome.status.code(), Some(130), "{outcome:?}");
         assert!(outcome.stderr.contains("goes on where it stopped"), "{outcome:?}");
-        assert_eq!(fs::read(&copy).unwrap(), before);
-        assert!(fs::metadata(&part).unwrap().len() < 1_600_000);
+        assert!(fs::read(&copy).unwrap() == before, "the copy was put into place");
+        assert!(fs::metadata(&part).unwrap().len() < 3_200_000);
         let outcome = succeed(&mut command());
         assert!(outcome.stderr.contains("going on at "), "{outcome:?}");
         assert_same(&original, &copy);

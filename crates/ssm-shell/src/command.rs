@@ -168,8 +168,8 @@ impl Command {
         Self::with(line.as_ref(), false)
     }
 
-    /// The same for a command whose output nobody waits for as it comes, like that of a file: it is passed on in blocks of up to 1 MiB,
-    /// which is twice as fast. What it has written may wait until it writes more, or ends.
+    /// The same for a command whose output nobody waits for as it comes, like that of a file: it is passed on in blocks of up to 256
+    /// KiB, which is faster. What it has written may wait until it writes more, or ends.
     ///
     /// # Errors
     ///

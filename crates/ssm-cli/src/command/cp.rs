@@ -95,7 +95,11 @@ pub(crate) async fn run(mut args: CpArgs, config: &Config) -> Result<ExitCode, E
             Copy::Down(destination) => download::run(&mut far, &path, &destination).await,
         };
         match code {
-            Ok(code) => far.finish().await.map(|()| code),
+            Ok(code) => match far.finish().await {
+                // A signal came when everything was in its place.
+                Ok(()) | Err(Error::Interrupted(_)) => Ok(code),
+                Err(error) => Err(error),
+            },
             Err(error) => {
                 far.stop().await;
                 Err(error)

@@ -22,7 +22,7 @@ pub(crate) const LINE_MAX: usize = 60_000;
 /// Reads of a block of output: of what is passed on as it comes, and of what is only good as a whole. Each takes up to 64 KiB, and a
 /// block costs two processes.
 const READS: u8 = 1;
-const BULK_READS: u8 = 16;
+const BULK_READS: u8 = 4;
 
 /// The script for this command line. `token` begins every line that the script says.
 pub(crate) fn script(token: &str, line: &[u8], bulk: bool) -> String {
