@@ -427,7 +427,7 @@ fn a_home_that_is_none_is_none() {
         Some(OsStr::new("")),
         Some(OsStr::new("relative/home")),
         Some(OsStr::new(".")),
-        Some(OsStr::from_bytes(b"/nowhere/\xff\xfe")),
+        Some(OsStr::from_bytes(b"/proc/nowhere/\xff\xfe")),
         Some(OsStr::new("/dev/null")),
     ];
     for home in homes {
