@@ -18,10 +18,12 @@ mod args {
     mod duration;
     mod endpoint;
     mod limits;
+    mod reconnect;
 
     pub(crate) use self::duration::IntervalArg;
     pub(crate) use self::endpoint::{ProxyArg, Service};
     pub(crate) use self::limits::{LANES, PAYLOAD_SIZES, PacingArg};
+    pub(crate) use self::reconnect::ReconnectArg;
 }
 
 #[path = "../../crates/ssm-cli/src/config"]
