@@ -159,6 +159,7 @@ impl Relay {
         if !self.faults.is_idle() {
             self.break_what_is_due(now);
         }
+        self.end_silences(now);
         if self.vanished {
             return Poll::Ready(End(String::new()));
         }

@@ -50,11 +50,15 @@ impl Relay {
         }
     }
 
-    /// Breaks what the clock says, and ends silences that are over.
+    /// Breaks what the clock says.
     pub(super) fn break_what_is_due(&mut self, now: Instant) {
         while let Some(broken) = self.faults.poll_due(now) {
             self.break_it(broken);
         }
+    }
+
+    /// Ends silences that are over, whether or not their fault is still there.
+    pub(super) fn end_silences(&mut self, now: Instant) {
         for role in [Role::Client, Role::Agent] {
             if self.peer(role).silence.end().is_some_and(|end| end <= now) {
                 self.peer(role).silence = Silence::No;

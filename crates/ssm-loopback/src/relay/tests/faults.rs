@@ -187,6 +187,21 @@ async fn a_silent_socket_is_open_and_dead() {
 }
 
 #[tokio::test]
+async fn a_silence_ends_in_time_when_its_fault_has_gone() {
+    let rig = Rig::start(Config::default()).await;
+    let (mut client, mut agent) = rig.pair("s").await;
+    let start = Instant::now();
+    let guard = rig.service.faults.add("silence=1,for=500ms,times=1".parse().unwrap());
+    agent.send(data(DOWN, 0, 10)).await.unwrap();
+    ping(&mut agent).await;
+    drop(guard);
+    ping(&mut client).await;
+    assert!(start.elapsed() >= Duration::from_millis(500), "{:?}", start.elapsed());
+    agent.send(data(DOWN, 1, 10)).await.unwrap();
+    assert_eq!(sequence(&message(&mut client).await), 1);
+}
+
+#[tokio::test]
 async fn a_pause_without_start_and_a_start_before_everything() {
     let rig = Rig::faulty(&["start=early", "pause=1,direction=up,times=1"]).await;
     let _relay = rig.session("s");
