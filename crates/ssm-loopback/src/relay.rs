@@ -44,6 +44,7 @@ const PARKED_FRAMES: usize = 64;
 const PARKED_BYTES: usize = 256 * 1024;
 /// Frames that a rule may hold back at once; beyond it they go on undelayed.
 const LATE_FRAMES: usize = 4096;
+const LATE_BYTES: usize = 32 * 1024 * 1024;
 /// Period of the rate limit.
 const RATE_PERIOD: Duration = Duration::from_secs(1);
 /// How long the last frames of an agent that has finished may take.
@@ -83,6 +84,7 @@ struct Peer {
     /// Frames held back by a rule, by the time they are due.
     late: BTreeMap<(Instant, u64), Message>,
     late_count: u64,
+    late_bytes: usize,
     /// Something was fed since the last complete flush.
     unflushed: bool,
     /// A pause_publication was sent that no start_publication has taken back.
@@ -298,12 +300,9 @@ impl Relay {
     }
 
     fn hold_back(&mut self, to: Role, message: Message, time: Duration) {
-        let peer = self.peer(to);
-        if peer.late.len() >= LATE_FRAMES {
-            return self.deliver(to, message);
+        if let Err(message) = self.peer(to).hold_back(message, Instant::now() + time) {
+            self.deliver(to, message);
         }
-        peer.late_count += 1;
-        peer.late.insert((Instant::now() + time, peer.late_count), message);
     }
 
     fn release_late(&mut self) {
@@ -312,8 +311,7 @@ impl Relay {
                 continue;
             }
             let now = Instant::now();
-            while let Some(entry) = self.peer(role).late.first_entry().filter(|entry| entry.key().0 <= now) {
-                let message = entry.remove();
+            while let Some(message) = self.peer(role).release(now) {
                 self.deliver_in_parts(role, message);
             }
         }
@@ -435,6 +433,7 @@ impl Peer {
             parked_bytes: 0,
             late: BTreeMap::new(),
             late_count: 0,
+            late_bytes: 0,
             unflushed: false,
             paused: false,
             silence: Silence::No,
@@ -488,6 +487,25 @@ impl Peer {
             self.parked_bytes = bytes;
             self.parked.push_back(message);
         }
+    }
+
+    /// Keeps a message until it is due; one that there is no room for is given back.
+    fn hold_back(&mut self, message: Message, due: Instant) -> Result<(), Message> {
+        let bytes = self.late_bytes + message.len();
+        if self.late.len() >= LATE_FRAMES || bytes > LATE_BYTES {
+            return Err(message);
+        }
+        self.late_bytes = bytes;
+        self.late_count += 1;
+        self.late.insert((due, self.late_count), message);
+        Ok(())
+    }
+
+    /// The next message that is due by now.
+    fn release(&mut self, now: Instant) -> Option<Message> {
+        let message = self.late.first_entry().filter(|entry| entry.key().0 <= now)?.remove();
+        self.late_bytes -= message.len();
+        Some(message)
     }
 
     /// Sends `channel_closed` and closes the socket.

@@ -245,6 +245,23 @@ async fn item_109_rules_drop_duplicate_delay_and_corrupt() {
     assert_eq!(verdict(&received[5]), Ok(()));
 }
 
+#[test]
+fn what_is_held_back_is_bounded_in_frames_and_in_bytes() {
+    let now = Instant::now();
+    let later = now + Duration::from_secs(1);
+    let frame = |len| Message::Binary(Bytes::from(vec![0; len]));
+    let mut peer = Peer::new(Role::Client);
+    for (len, count) in [(1, LATE_FRAMES), (1024 * 1024, 32)] {
+        for _ in 0..count {
+            assert!(peer.hold_back(frame(len), later).is_ok());
+        }
+        assert_eq!(peer.hold_back(frame(1), later), Err(frame(1)), "{count} of {len} bytes");
+        assert_eq!(peer.release(now), None);
+        // There is room for so many once more.
+        assert_eq!(std::iter::from_fn(|| peer.release(later)).count(), count);
+    }
+}
+
 #[tokio::test]
 async fn item_109_a_cut_ends_the_senders_socket_and_a_bye_the_clients() {
     let rig = Rig::start(Config::default()).await;
