@@ -78,6 +78,9 @@ impl Injector {
         self.generation = generation;
         let mut old = std::mem::take(&mut self.active);
         for entry in entries {
+            if !entry.fault.kind.is_of_relay() {
+                continue;
+            }
             if let Some(at) = old.iter().position(|active| active.number == entry.number) {
                 self.active.push(old.swap_remove(at));
                 continue;
@@ -98,7 +101,7 @@ impl Injector {
         }
     }
 
-    /// Whether there is no fault at all.
+    /// Whether there is no fault that a relay has to do with.
     pub(crate) fn is_idle(&self) -> bool {
         self.active.is_empty()
     }
@@ -364,6 +367,27 @@ mod tests {
         let close = Broken::Socket(How::Close(1001), End::Client);
         assert_eq!(seen.iter().filter(|broken| **broken == close).count(), 13);
         assert_eq!(seen.iter().filter(|broken| **broken == Broken::Session).count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_relay_is_idle_when_all_faults_are_those_of_others() {
+        let others = [
+            "handshake=again",
+            "header=112",
+            "unready=1s",
+            "resume=403",
+            "upgrade=503",
+            "token=used",
+            "cell=rotate",
+            "dial=stuck",
+            "destination=stuck",
+            "seed=7",
+        ];
+        assert!(injector(&others).is_idle());
+        for fault in ["loss=5%", "pause=1", "restart=1m", "rate=1/s", "start=early", "handshake=unknown"] {
+            assert!(!injector(&[fault]).is_idle(), "{fault}");
+        }
+        assert_eq!(injector(&["fragment=100"]).fragment(Direction::AgentToClient), Some(100));
     }
 
     #[tokio::test]

@@ -57,6 +57,40 @@ pub(crate) enum Kind {
     Seed(u64),
 }
 
+impl Kind {
+    /// Whether it happens to relayed messages and their sockets. The others are the service's and the agents' own.
+    pub(super) fn is_of_relay(&self) -> bool {
+        match self {
+            Self::Loss(_)
+            | Self::Duplicate(_)
+            | Self::Reorder { .. }
+            | Self::Delay { .. }
+            | Self::Bandwidth { .. }
+            | Self::Corrupt { .. }
+            | Self::Break { .. }
+            | Self::Pause(_)
+            | Self::Rate { .. }
+            | Self::StartEarly
+            | Self::Text { .. }
+            | Self::Oversize { .. }
+            | Self::FrameLimit(_)
+            | Self::Fragment(_)
+            | Self::HandshakeUnknown
+            | Self::Restart(_) => true,
+            Self::Header(_)
+            | Self::HandshakeAgain
+            | Self::Unready(_)
+            | Self::Resume(_)
+            | Self::Upgrade(_)
+            | Self::TokenUsed
+            | Self::Cell(_)
+            | Self::Dial(_)
+            | Self::Destination(_)
+            | Self::Seed(_) => false,
+        }
+    }
+}
+
 /// What a fault applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Scope {
