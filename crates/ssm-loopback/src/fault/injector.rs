@@ -115,9 +115,9 @@ impl Injector {
         fate
     }
 
-    /// What the clock breaks now.
-    pub(crate) fn poll_due(&mut self, now: Instant) -> Option<Broken> {
-        self.active.iter_mut().find_map(|active| active.poll_due(now))
+    /// What the clock breaks now, of the sockets that are there. One that is not there is not broken, and does not count.
+    pub(crate) fn poll_due(&mut self, now: Instant, is_there: impl Fn(End) -> bool) -> Option<Broken> {
+        self.active.iter_mut().find_map(|active| active.poll_due(now, &is_there))
     }
 
     /// When [`poll_due`](Self::poll_due) or a bounded rate wants a turn.
@@ -230,13 +230,22 @@ impl Active {
     }
 
     /// Whether it happens by the clock, without a message that it could happen to.
-    fn poll_due(&mut self, now: Instant) -> Option<Broken> {
+    fn poll_due(&mut self, now: Instant, is_there: impl Fn(End) -> bool) -> Option<Broken> {
         let broken = match &self.fault.kind {
             Kind::Break { how, end, .. } => Broken::Socket(*how, *end),
             Kind::Restart(_) => Broken::Session,
             _ => return None,
         };
-        (self.due.is_some_and(|due| due <= now) && self.expire(now)).then_some(broken)
+        if self.due.is_none_or(|due| due > now) {
+            return None;
+        }
+        if let Broken::Socket(_, end) = broken
+            && !is_there(end)
+        {
+            self.schedule(now);
+            return None;
+        }
+        self.expire(now).then_some(broken)
     }
 
     fn expire(&mut self, now: Instant) -> bool {
@@ -362,11 +371,22 @@ mod tests {
         let (mut seen, mut now) = (Vec::new(), Instant::now());
         for _ in 0..14 {
             now = injector.deadline(now).expect("something is due");
-            seen.extend(injector.poll_due(now));
+            seen.extend(injector.poll_due(now, |_| true));
         }
         let close = Broken::Socket(How::Close(1001), End::Client);
         assert_eq!(seen.iter().filter(|broken| **broken == close).count(), 13);
         assert_eq!(seen.iter().filter(|broken| **broken == Broken::Session).count(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_finds_no_socket_is_not_counted() {
+        let mut injector = injector(&["cut=1s,end=agent,times=2"]);
+        let mut now = Instant::now();
+        for there in [false, true, false, false, true] {
+            now = injector.deadline(now).expect("it has not struck often enough");
+            assert_eq!(injector.poll_due(now, |end| there && end == End::Agent).is_some(), there);
+        }
+        assert_eq!(injector.deadline(now), None);
     }
 
     #[tokio::test]

@@ -52,7 +52,12 @@ impl Relay {
 
     /// Breaks what the clock says.
     pub(super) fn break_what_is_due(&mut self, now: Instant) {
-        while let Some(broken) = self.faults.poll_due(now) {
+        loop {
+            let is_there = |end| match end {
+                End::Client => self.client.socket.is_some(),
+                End::Agent => self.agent.socket.is_some(),
+            };
+            let Some(broken) = self.faults.poll_due(now, is_there) else { return };
             self.break_it(broken);
         }
     }
