@@ -25,6 +25,9 @@ pub(crate) const TARGET: &str = "TrentService.";
 /// Data keys that are remembered; the oldest is forgotten first.
 const KEYS_MAX: usize = 1024;
 
+/// Bytes of an encryption context that are taken, names and values together; as many as AWS's KMS takes.
+const CONTEXT_MAX: usize = 8 * 1024;
+
 /// Bytes of an encrypted data key, about as many as KMS makes.
 const CIPHERTEXT_LEN: usize = 184;
 
@@ -136,6 +139,10 @@ pub(crate) fn call(
 ) -> Result<Value, ApiError> {
     let request: Request = parse(body)?;
     let context = request.encryption_context.unwrap_or_default();
+    if context.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > CONTEXT_MAX {
+        let message = format!("an encryption context has {CONTEXT_MAX} bytes at most");
+        return Err(ApiError::new("ValidationException", message));
+    }
     let own = kms.filter(|kms| request.key_id.as_ref().is_none_or(|id| *id == kms.key_id));
     let known = || {
         let id = request.key_id.as_deref().unwrap_or_default();
@@ -205,6 +212,18 @@ mod tests {
         assert_eq!(ask(&store, "GenerateDataKey", other), Err("NotFoundException"));
         let short = json!({ "KeyId": "alias/k", "NumberOfBytes": 32 });
         assert_eq!(ask(&store, "GenerateDataKey", short), Err("ValidationException"));
+    }
+
+    #[test]
+    fn a_context_is_bounded() {
+        let store = KeyStore::default();
+        let generate = |len: usize| {
+            let context = json!({ "name": "x".repeat(len - 4) });
+            let request = json!({ "KeyId": "alias/k", "NumberOfBytes": 64, "EncryptionContext": context });
+            ask(&store, "GenerateDataKey", request).map(drop)
+        };
+        assert_eq!(generate(CONTEXT_MAX), Ok(()));
+        assert_eq!(generate(CONTEXT_MAX + 1), Err("ValidationException"));
     }
 
     #[test]
