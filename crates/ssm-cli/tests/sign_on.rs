@@ -12,6 +12,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use self::common::fake_aws::{Asked, FakeAws, Home, denied};
@@ -168,7 +169,9 @@ fn what_has_no_sign_on_is_told() {
 fn the_page_is_opened_on_a_desktop_and_nobody_waits_for_the_browser() {
     let (center, home) = (Center::start(&[]), Home::new(CONFIG));
     let browser = home.file("xdg-open");
-    fs::write(&browser, "#!/bin/sh\necho \"$1\" > \"$0.log\"\nexec sleep 20\n").unwrap();
+    // It stays longer than any test waits for a program.
+    fs::write(&browser, "#!/bin/sh\necho $$ > \"$0.pid\"\necho \"$1\" > \"$0.log\"\nexec sleep 100\n")
+        .unwrap();
     fs::set_permissions(&browser, fs::Permissions::from_mode(0o700)).unwrap();
     let path = format!("{}:{}", home.file("").display(), std::env::var("PATH").unwrap());
     let opened = home.file("xdg-open.log");
@@ -181,6 +184,9 @@ fn the_page_is_opened_on_a_desktop_and_nobody_waits_for_the_browser() {
     };
     let url = "https://device.example/?user_code=ABCD-EFGH\n";
     assert_eq!(run(&[], &[("DISPLAY", ":0")]).as_deref(), Some(url));
+    let pid = fs::read_to_string(home.file("xdg-open.pid")).unwrap();
+    let pid = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+    kill_process(pid, Signal::KILL).expect("the browser is still there");
     assert_eq!(run(&["--no-browser"], &[("DISPLAY", ":0")]), None);
     assert_eq!(run(&[], &[("DISPLAY", ":0"), ("SSH_CONNECTION", "a 1 b 22")]), None);
     assert_eq!(run(&[], &[]), None);
