@@ -501,7 +501,10 @@ fn variables_full_of_rubbish_are_errors_or_nothing() {
         OsStr::new("../../relative"),
         OsStr::new("\n["),
     ];
-    let here = tempfile::tempdir().unwrap();
+    // So deep that nothing of a relative value leads out of it.
+    let folder = tempfile::tempdir().unwrap();
+    let (above, here) = (folder.path().join("above"), folder.path().join("above/here"));
+    fs::create_dir_all(&here).unwrap();
     for value in values {
         for args in [&["config"][..], &["shell", TARGET]] {
             for names in names.chunks(11).map(<[&str]>::to_vec).chain([
@@ -512,17 +515,23 @@ fn variables_full_of_rubbish_are_errors_or_nothing() {
                 let mut command = ssm(args);
                 command.env("AWS_REGION", "eu-west-1").env("AWS_ENDPOINT_URL", "http://127.0.0.1:1");
                 command.env("AWS_MAX_ATTEMPTS", "1").envs(names.iter().map(|name| (name, value)));
-                let told = outcome(command.current_dir(here.path()));
+                let told = outcome(command.current_dir(&here));
                 assert!(!told.stderr.contains('\x1b') && !told.stdout.contains('\x1b'), "{names:?} {told:?}");
                 assert!(told.stderr.len() < 20_000, "{names:?}");
             }
         }
     }
-    assert_eq!(fs::read_dir(here.path()).unwrap().count(), 0);
+    let inside = |folder: &Path| -> Vec<OsString> {
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    };
+    assert_eq!(inside(folder.path()), ["above"]);
+    assert_eq!(inside(&above), ["here"]);
+    assert_eq!(inside(&here), [""; 0]);
 }
 
 #[test]
 fn a_configuration_of_somebody_else_is_not_used() {
+    assert_root();
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("ssm/config.toml");
     fs::create_dir(home.path().join("ssm")).unwrap();
@@ -540,7 +549,6 @@ fn a_configuration_of_somebody_else_is_not_used() {
     }
     set_mode(&path, 0o644);
     assert!(run().status.success());
-    assert_root();
     chown(&path, Some(OTHER), None).unwrap();
     assert!(run().stderr.contains("belongs to somebody else"), "{:?}", run());
     // One whose content is no configuration, or without end.
