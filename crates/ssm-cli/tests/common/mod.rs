@@ -44,6 +44,23 @@ pub(crate) fn ssm(args: &[&str]) -> Command {
     command
 }
 
+/// The same command behind something that a shell does first.
+pub(crate) fn behind(script: &str, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{script}; exec \"$0\" \"$@\"")]);
+    shell.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        shell.current_dir(folder);
+    }
+    shell
+}
+
 /// A running program. Dropping it kills it.
 pub(crate) struct Program {
     child: Child,

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use rustix::process::{Signal, geteuid};
 use serde_json::{Value, json};
 use ssm_loopback::{Config, Kms, KmsAnswer, KmsAuthority, KmsChallenge};
 use ssm_session::{Secret, StartSession};
 
 use crate::common::fake_aws::{Asked, FakeAws, Home};
-use crate::common::{Handed, OnTerminal, Outcome, Program, echo, serve, ssm};
+use crate::common::{Handed, OnTerminal, Outcome, Program, SSM, behind, echo, serve, ssm};
 
 /// Long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -675,24 +675,17 @@ fn the_code_of_a_second_factor_is_nowhere() {
 #[test]
 fn a_crash_leaves_no_core() {
     // Whoever is tested here may leave one.
-    let limit = getrlimit(Resource::Core);
-    setrlimit(Resource::Core, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
+    const MAY: &str = "ulimit -c $(ulimit -H -c)";
     let world = World::start(Config::default());
-    let control = Command::new("sh")
-        .args(["-c", "kill -ABRT $$"])
-        .current_dir(world.home.file("tmp"))
-        .status()
-        .unwrap();
+    let mut control = Command::new("sh");
+    control.args(["-c", "kill -ABRT $$"]).current_dir(world.home.file("tmp"));
+    let control = behind(MAY, &control).status().unwrap();
     assert_eq!(control.signal(), Some(6));
     for signal in [Signal::ABORT, Signal::ILL] {
         let spec = format!("0:{}", echo());
-        let mut program = Program::start(&mut world.ssm(&["-vvv", "forward", &world.target, "-L", &spec]));
+        let forward = world.ssm(&["-vvv", "forward", &world.target, "-L", &spec]);
+        let mut program = Program::start(&mut behind(MAY, &forward));
         program.until(|text| text.contains("listening on").then_some(()));
-        // Nobody but root looks into it either: its files in /proc are not those of its user.
-        let owner = std::os::unix::fs::MetadataExt::uid(
-            &fs::metadata(format!("/proc/{}/environ", program.pid())).unwrap(),
-        );
-        assert_eq!(owner, 0);
         program.signal(signal);
         let outcome = program.wait();
         assert!(outcome.status.signal().is_some() && !outcome.status.core_dumped(), "{signal:?} {outcome:?}");
@@ -702,6 +695,39 @@ fn a_crash_leaves_no_core() {
     if !control.core_dumped() {
         eprintln!("this system leaves no core of anybody");
     }
+}
+
+/// Its files in /proc are not those of its user. Root is somebody else for that, of whom root's files can be told.
+#[test]
+fn nobody_but_root_looks_into_a_running_program() {
+    const NOBODY: u32 = 65534;
+    let me = geteuid();
+    let user = if me.is_root() { NOBODY } else { me.as_raw() };
+    let (handed, folder) = (Handed::start(), tempfile::tempdir().unwrap());
+    let copy = folder.path().join("ssm");
+    fs::copy(SSM, &copy).unwrap();
+    for path in [folder.path(), &copy] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        chown(path, Some(user), None).unwrap();
+    }
+    let start = |command: &mut Command| {
+        command
+            .env_clear()
+            .env("HOME", folder.path())
+            .env("TMPDIR", folder.path())
+            .current_dir(folder.path());
+        if me.is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command.env("SSM_ATTACH", handed.session(|target| StartSession::port(target, echo())));
+        Program::start(command)
+    };
+    let owner = |program: &Program| fs::metadata(format!("/proc/{}/environ", program.pid())).unwrap().uid();
+    let control = start(Command::new("/bin/sleep").arg("100"));
+    assert_eq!(owner(&control), user);
+    let mut program = start(Command::new(&copy).args(["forward", "--attach", "-L", "0:80"]));
+    program.until(|text| text.contains("listening on").then_some(()));
+    assert_eq!(owner(&program), 0);
 }
 
 fn cores(folder: &Path) -> Vec<PathBuf> {

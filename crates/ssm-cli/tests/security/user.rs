@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use ssm_session::StartSession;
 
 use crate::common::fake_aws::{FakeAws, Home};
-use crate::common::{Handed, Outcome, Program, Served, echo, ssm};
+use crate::common::{Handed, Outcome, Program, Served, behind, echo, ssm};
 
 /// `nobody`.
 const OTHER: u32 = 65534;
@@ -170,15 +170,8 @@ fn a_unix_socket_is_never_open_to_others() {
     };
     let session = handed.session(|target| StartSession::port(target, echo()));
     // The worst there can be.
-    let mut command = Command::new("sh");
     let forward = ssm(&["forward", "--attach", "-L", &format!("{}:80", path.display())]);
-    command.args(["-c", "umask 0; exec \"$0\" \"$@\""]).arg(forward.get_program()).args(forward.get_args());
-    for (name, value) in forward.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
+    let mut command = behind("umask 0", &forward);
     let mut program = Program::start(command.env("SSM_ATTACH", session));
     program.until(|text| text.contains("listening on").then_some(()));
     over.store(true, Ordering::Relaxed);
