@@ -84,7 +84,7 @@ fn small_packets_carry_a_transfer() {
 
 /// Both namespaces, the service in one, a forward in the other.
 struct Network {
-    a: Namespace,
+    _a: Namespace,
     b: Namespace,
     forward: Program,
     socket: PathBuf,
@@ -129,7 +129,7 @@ impl Network {
         }
         let mut forward = Program::start(&mut forward);
         forward.wait_for(|forward| forward.stdout().contains("\"ready\"").then_some(()));
-        Self { a, b, forward, socket, _folder: folder, service: Some((stop, service)) }
+        Self { _a: a, b, forward, socket, _folder: folder, service: Some((stop, service)) }
     }
 
     /// `ip` in the namespace of the client.
@@ -178,10 +178,11 @@ impl Network {
         assert_eq!(resumed.is_empty(), self.events("redial").0.is_empty(), "{lines}");
         assert_eq!(self.events("session_started").0.len(), 1, "{lines}");
         self.forward.signal(Signal::INT);
+        let outcome = self.forward.wait();
+        assert_eq!(outcome.status.code(), Some(0), "{}", outcome.stderr);
         let (stop, service) = self.service.take().unwrap();
         let _ = stop.send(());
         service.join().unwrap();
-        assert!(!self.a.0.is_empty());
     }
 }
 
