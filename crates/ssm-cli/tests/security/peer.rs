@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,16 +27,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 const TARGET: &str = "i-0123456789abcdef0";
 
-/// Sends messages by their numbers until it is enough, or the client takes no more.
-async fn flood(socket: &mut Socket, message: impl Fn(i64) -> Message) {
+/// Sends messages by their numbers until it is enough, or the client takes no more. Counts the bytes that it took.
+async fn flood(socket: &mut Socket, taken: &AtomicUsize, message: impl Fn(i64) -> Message) {
     let (begin, mut bytes, mut number) = (Instant::now(), 0, 0);
     while bytes < FLOOD && begin.elapsed() < FLOOD_TIME {
         let message = message(number);
-        bytes += message.len() + 8;
+        let len = message.len() + 8;
         number += 1;
         if !sent(socket, message).await {
             return;
         }
+        bytes += len;
+        taken.store(bytes, Ordering::Relaxed);
     }
 }
 
@@ -70,7 +72,7 @@ enum Flood {
 }
 
 impl Flood {
-    async fn run(self, socket: &mut Socket) {
+    async fn run(self, socket: &mut Socket, taken: &AtomicUsize) {
         if matches!(self, Self::UnknownStreams | Self::OpenedStreams) {
             let properties = r#"{"portNumber":"80","type":"LocalPortForwarding"}"#;
             sent(socket, output(PayloadType::HandshakeRequest, 0, &request("Port", properties))).await;
@@ -83,7 +85,7 @@ impl Flood {
             "9".repeat(100_000),
             actions.repeat(9_000)
         );
-        flood(socket, |number| match self {
+        flood(socket, taken, |number| match self {
             Self::Gap => output(PayloadType::Output, number + 1, &large),
             Self::Repetitions => output(PayloadType::Output, 0, b"x"),
             Self::Output => output(PayloadType::Output, number, &large),
@@ -99,6 +101,15 @@ impl Flood {
             }
         })
         .await;
+    }
+
+    /// Bytes that are a flood of it: what has to be taken before the client may end or take no more. Without end, that is more than the
+    /// sockets hold for a client that reads nothing.
+    fn least(self) -> usize {
+        match self {
+            Self::Output | Self::Handshakes => 256 * 1024,
+            _ => 8 * 1024 * 1024,
+        }
     }
 
     fn args(self) -> &'static [&'static str] {
@@ -118,14 +129,14 @@ fn smux(command: u8, stream: i64, data: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The peak of a client in KiB, at the end of the flood or of the client. Nobody reads its stdout.
-fn flooded(flood: Flood) -> u64 {
-    let over = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&over);
+/// The peak of a client in KiB, at the end of the flood or of the client, and how many bytes it took. Nobody reads its stdout.
+fn flooded(flood: Flood) -> (u64, usize) {
+    let (over, taken) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (told, count) = (Arc::clone(&over), Arc::clone(&taken));
     let gateway = Gateway::web_socket(move |mut socket| {
-        let told = Arc::clone(&told);
+        let (told, count) = (Arc::clone(&told), Arc::clone(&count));
         async move {
-            flood.run(&mut socket).await;
+            flood.run(&mut socket, &count).await;
             told.store(true, Ordering::Relaxed);
             // Until the client is gone.
             let _ = socket.get_mut().read(&mut [0; 1]).await;
@@ -145,7 +156,7 @@ fn flooded(flood: Flood) -> u64 {
     most = most.max(peak(client.id()).unwrap_or_default());
     client.kill().unwrap();
     client.wait().unwrap();
-    most
+    (most, taken.load(Ordering::Relaxed))
 }
 
 #[test]
@@ -161,7 +172,8 @@ fn no_flood_takes_more_memory_than_is_promised() {
         Flood::UnknownStreams,
         Flood::OpenedStreams,
     ] {
-        let peak = flooded(flood);
+        let (peak, taken) = flooded(flood);
+        assert!(taken >= flood.least(), "{flood:?}: {taken} bytes");
         assert!(peak > 0 && peak < BOUND, "{flood:?}: {peak} KiB");
     }
 }
