@@ -7,7 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::SinkExt as _;
+use futures_util::{SinkExt as _, StreamExt as _};
+use ssm_proto::body::Acknowledge;
 use ssm_proto::{Header, MessageBuf, MessageId, MessageType, PayloadType};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
@@ -79,6 +80,21 @@ impl Gateway {
 /// Sends, and tells whether the client still takes something.
 pub(crate) async fn sent(socket: &mut Socket, message: Message) -> bool {
     matches!(tokio::time::timeout(STUCK, socket.send(message)).await, Ok(Ok(())))
+}
+
+/// Waits until the client acknowledges the message with this number; false when it is gone.
+pub(crate) async fn acknowledged(socket: &mut Socket, sequence: i64) -> bool {
+    while let Some(Ok(message)) = socket.next().await {
+        let frame = message.into_data();
+        let Ok(header) = Header::decode(&frame) else { continue };
+        let payload = frame.get(header.layout.payload_offset()..).unwrap_or_default();
+        if header.message_type == MessageType::Acknowledge
+            && Acknowledge::decode(payload).is_ok_and(|body| body.sequence == sequence)
+        {
+            return true;
+        }
+    }
+    false
 }
 
 /// A message of an agent.

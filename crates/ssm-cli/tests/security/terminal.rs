@@ -9,7 +9,7 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::common::fake_aws::{Asked, FakeAws, Home, sts_error};
 use crate::common::{Outcome, Program, SSM, ssm};
-use crate::gateway::{Gateway, complete, frame, output, request, sent};
+use crate::gateway::{Gateway, acknowledged, complete, frame, output, request, sent};
 
 const TARGET: &str = "i-0123456789abcdef0";
 
@@ -44,7 +44,7 @@ fn talking(session_type: &'static str, properties: &'static str) -> Gateway {
         let handshake = request(session_type, properties);
         sent(&mut socket, output(PayloadType::HandshakeRequest, 0, &handshake)).await;
         sent(&mut socket, output(PayloadType::HandshakeComplete, 1, &complete(&hostile))).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(acknowledged(&mut socket, 1).await, "the client is gone");
         let closed = json!({ "MessageId": "m", "CreatedDate": "", "DestinationId": "", "SessionId": HOSTILE,
             "MessageType": "channel_closed", "SchemaVersion": 1, "Output": HOSTILE });
         let header = Header::service(MessageType::ChannelClosed, MessageId::default(), 1);
