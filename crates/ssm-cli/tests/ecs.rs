@@ -13,7 +13,7 @@ use std::thread;
 use rustix::process::Signal;
 use ssm_loopback::{Cluster, Config, Container, Direction, Kms, KmsChallenge, Task, Verdict};
 
-use common::{Here, Outcome, Program, echo, exchange, port_of};
+use common::{Here, Outcome, Program, Tunnels, echo, exchange, port_of};
 
 const ID: &str = "8f01b4f0aa6c4d1e9b7a3c5d2e4f6071";
 
@@ -178,6 +178,7 @@ fn what_was_found_is_handed_to_the_background() {
     let here = Here::start();
     let spec = format!("0:{}", echo());
     let folder = tempfile::tempdir().unwrap();
+    let _tunnels = Tunnels::of(folder.path());
     let ssm = |args: &[&str]| {
         let mut command = here.ssm(args);
         command.env("XDG_RUNTIME_DIR", folder.path()).env("XDG_STATE_HOME", folder.path());

@@ -18,7 +18,7 @@ use serde_json::Value;
 use ssm_session::StartSession;
 use tempfile::TempDir;
 
-use common::{Handed, Outcome, Program, Served, closed_port, echo, exchange, port_of};
+use common::{Handed, Outcome, Program, Served, Tunnels, closed_port, echo, exchange, port_of};
 
 const NOBODY: &str = "i-00000000000000000";
 
@@ -274,12 +274,14 @@ fn the_flag_of_the_second_process_is_not_for_users() {
 
 /// Folders for sockets and logs that no other test has.
 struct Places {
+    _tunnels: Tunnels,
     folder: TempDir,
 }
 
 impl Places {
     fn new() -> Self {
-        let places = Self { folder: tempfile::tempdir().unwrap() };
+        let folder = tempfile::tempdir().unwrap();
+        let places = Self { _tunnels: Tunnels::of(folder.path().join("run")), folder };
         fs::create_dir(places.runtime()).unwrap();
         places
     }
@@ -337,13 +339,6 @@ impl Places {
         let outcome = self.ssm(&["tunnels", "--json"]);
         assert_eq!(outcome.status.code(), Some(0), "{}", outcome.stderr);
         outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-}
-
-impl Drop for Places {
-    fn drop(&mut self) {
-        // A test that failed may have left one.
-        let _ = self.apply(&mut common::ssm(&["-q", "tunnels", "stop", "--all"])).output();
     }
 }
 

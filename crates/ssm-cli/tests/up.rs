@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use common::{Outcome, Program, Served, echo, exchange};
+use common::{Outcome, Program, Served, Tunnels, echo, exchange};
 
 #[test]
 fn a_group_is_started_shown_and_ended() {
@@ -142,12 +142,14 @@ fn a_start_that_does_not_end_is_given_up() {
 
 /// A user with a configuration and folders for tunnels.
 struct Home {
+    _tunnels: Tunnels,
     folder: TempDir,
 }
 
 impl Home {
     fn new(text: &str) -> Self {
-        let home = Self { folder: tempfile::tempdir().unwrap() };
+        let folder = tempfile::tempdir().unwrap();
+        let home = Self { _tunnels: Tunnels::of(folder.path().join("run")), folder };
         for folder in ["run", "ssm"] {
             fs::create_dir(home.folder.path().join(folder)).unwrap();
         }
@@ -185,12 +187,5 @@ impl Home {
     fn states(&self, served: &Served) -> Vec<(String, String)> {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         self.status(served).iter().map(|line| (text(&line["name"]), text(&line["state"]))).collect()
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        // A test that failed may have left some.
-        let _ = self.apply(&mut common::ssm(&["-q", "tunnels", "stop", "--all"])).output();
     }
 }

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -346,6 +346,21 @@ impl Drop for Handed {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// The tunnels of a runtime folder. Dropping it ends them: a test that failed may have left some.
+pub(crate) struct Tunnels(PathBuf);
+
+impl Tunnels {
+    pub(crate) fn of(runtime: impl Into<PathBuf>) -> Self {
+        Self(runtime.into())
+    }
+}
+
+impl Drop for Tunnels {
+    fn drop(&mut self) {
+        let _ = ssm(&["-q", "tunnels", "stop", "--all"]).env("XDG_RUNTIME_DIR", &self.0).output();
     }
 }
 

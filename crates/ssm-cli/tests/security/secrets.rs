@@ -21,7 +21,7 @@ use ssm_loopback::{Config, Kms, KmsAnswer, KmsAuthority, KmsChallenge};
 use ssm_session::{Secret, StartSession};
 
 use crate::common::fake_aws::{Asked, FakeAws, Home};
-use crate::common::{Handed, OnTerminal, Outcome, Program, SSM, behind, echo, serve, ssm};
+use crate::common::{Handed, OnTerminal, Outcome, Program, SSM, Tunnels, behind, echo, serve, ssm};
 
 /// Long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -73,6 +73,7 @@ enum Mode {
 type Secrets = Arc<Mutex<BTreeMap<String, String>>>;
 
 struct World {
+    _tunnels: Tunnels,
     fake: FakeAws,
     home: Home,
     mode: Arc<Mutex<Mode>>,
@@ -124,7 +125,7 @@ impl World {
         )
         .unwrap();
         fs::write(home.file("cwd/file"), "content").unwrap();
-        Self { fake, home, mode, secrets, target }
+        Self { _tunnels: Tunnels::of(home.file("runtime")), fake, home, mode, secrets, target }
     }
 
     fn ssm(&self, args: &[&str]) -> Command {

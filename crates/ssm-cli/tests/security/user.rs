@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use ssm_session::StartSession;
 
 use crate::common::fake_aws::{FakeAws, Home};
-use crate::common::{Handed, Outcome, Program, Served, behind, echo, ssm};
+use crate::common::{Handed, Outcome, Program, Served, Tunnels, behind, echo, ssm};
 
 /// `nobody`.
 const OTHER: u32 = 65534;
@@ -383,6 +383,7 @@ fn the_part_of_a_copy_that_is_somebody_elses_is_not_used() {
 #[test]
 fn the_log_of_a_tunnel_is_made_anew() {
     let (served, places) = (Served::start(), tempfile::tempdir().unwrap());
+    let _tunnels = Tunnels::of(places.path());
     let spec = format!("0:{}", echo());
     let mut command = served.ssm(&["forward", &served.target, "-L", &spec, "--background"]);
     command.env("XDG_RUNTIME_DIR", places.path()).env("XDG_STATE_HOME", places.path().join("state"));
