@@ -5,7 +5,6 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::thread;
 
-use serde_json::json;
 use ssm_loopback::{Config, Document, Loopback};
 use ssm_session::{ControlPlane as _, StartSession};
 use tokio::sync::mpsc;
@@ -47,12 +46,7 @@ pub(crate) fn serve(payload: usize) -> Result<(), Failure> {
                 None => StartSession::interactive_command(loopback.target(), line),
             };
             let endpoint = control.start(&request).await?;
-            let session = json!({
-                "SessionId": endpoint.session_id.as_str(),
-                "StreamUrl": endpoint.stream_url,
-                "TokenValue": endpoint.token.expose(),
-            });
-            writeln!(io::stdout(), "{session}")?;
+            writeln!(io::stdout(), "{}", endpoint.to_json().expose())?;
         }
         Ok(())
     })

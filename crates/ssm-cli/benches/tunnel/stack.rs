@@ -7,7 +7,6 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use serde_json::json;
 use ssm_loopback::fault::{Odds, random};
 use ssm_loopback::{Config, Loopback, Profile, RuleGuard, Verdict};
 use ssm_portfwd::Destination;
@@ -79,12 +78,7 @@ pub(crate) fn serve(words: &[&str]) -> Result<(), Failure> {
         while let Some(port) = requests.recv().await {
             let request = Destination::Target { port: port?.parse()? }.request(loopback.target());
             let endpoint = control.start(&request).await?;
-            let session = json!({
-                "SessionId": endpoint.session_id.as_str(),
-                "StreamUrl": endpoint.stream_url,
-                "TokenValue": endpoint.token.expose(),
-            });
-            writeln!(stdout, "{session}")?;
+            writeln!(stdout, "{}", endpoint.to_json().expose())?;
         }
         Ok(())
     })

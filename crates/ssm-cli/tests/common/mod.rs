@@ -317,12 +317,7 @@ impl Handed {
                 started.send(loopback.target().to_owned()).unwrap();
                 while let Some((request, answer)) = asked.recv().await {
                     let endpoint = loopback.control().start(&request).await.unwrap();
-                    let json = serde_json::json!({
-                        "SessionId": endpoint.session_id.as_str(),
-                        "StreamUrl": endpoint.stream_url,
-                        "TokenValue": endpoint.token.expose(),
-                    });
-                    answer.send(json.to_string()).unwrap();
+                    answer.send(endpoint.to_json().expose().clone()).unwrap();
                 }
                 loopback.shutdown().await;
             });
