@@ -56,7 +56,7 @@ struct Loopback {
 
 impl Loopback {
     fn start(program: PathBuf, folder: &Path) -> Result<Self, Failure> {
-        let mut command = command(&program, folder);
+        let mut command = clean(&program, folder);
         let mut process = command.arg("loopback").stderr(Stdio::piped()).spawn().map_err(failed)?;
         let said = process.stderr.take().ok_or_else(|| Failure::new("ssm loopback has no stderr"))?;
         let (mut variables, mut target) = (Vec::new(), None);
@@ -75,7 +75,7 @@ impl Loopback {
     }
 
     fn ssm(&self, words: &[&str]) -> Command {
-        let mut ssm = command(&self.program, &self.folder);
+        let mut ssm = clean(&self.program, &self.folder);
         ssm.args(words).envs(self.variables.iter().cloned());
         ssm
     }
@@ -155,6 +155,14 @@ impl Drop for Loopback {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// A program that finds nothing of whoever runs this.
+fn clean(program: &Path, home: &Path) -> Command {
+    let mut command = command(program, home);
+    command.env_clear().env("HOME", home).env("TMPDIR", home);
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
 }
 
 fn timed(bytes: u64, work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
