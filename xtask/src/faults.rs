@@ -19,7 +19,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<(), Failure>
         [flag, count] if flag == "--runs" => count.parse().map_err(|_| Failure::new(USAGE))?,
         _ => return Err(Failure::new(USAGE)),
     };
-    let report = workspace.root.join("target").join("faults.tsv");
+    let report = workspace.target.join("faults.tsv");
     let _ = fs::remove_file(&report);
     let mut outcome = Ok(());
     for (package, test, filter) in TRIALS {

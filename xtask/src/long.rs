@@ -25,7 +25,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<(), Failure>
         [flag, program] if flag == "--ssm" => PathBuf::from(program),
         _ => return Err(Failure::new("usage: cargo xtask long [--ssm PROGRAM]")),
     };
-    let folder = workspace.root.join("target").join("long");
+    let folder = workspace.target.join("long");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).map_err(failed)?;
     let loopback = Loopback::start(program.canonicalize().map_err(failed)?, &folder)?;
@@ -42,7 +42,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<(), Failure>
 
 fn build(workspace: &Workspace) -> Result<PathBuf, Failure> {
     run_command(cargo(&workspace.root).args(["build", "--locked", "--release", "--package", "ssm-cli"]))?;
-    Ok(workspace.root.join("target/release/ssm"))
+    Ok(workspace.target.join("release/ssm"))
 }
 
 /// A running `ssm loopback`.
