@@ -8,7 +8,7 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,8 @@ use std::thread;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use self::common::fake_aws::request;
 
 const TARGET: &str = "i-0123456789abcdef0";
 
@@ -405,9 +407,9 @@ fn serve(
 ) {
     let Some(host) = led_to(&mut stream) else { return };
     let mut stream = BufReader::new(StreamOwned::new(ServerConnection::new(config).unwrap(), stream));
-    while let Some(request) = request(&mut stream) {
-        let (status, body) = answer(&host, &request);
-        requests.lock().unwrap().push((host.clone(), request));
+    while let Some(asked) = request(&mut stream) {
+        let (status, body) = answer(&host, &asked.text);
+        requests.lock().unwrap().push((host.clone(), asked.text));
         let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n", body.len());
         if stream.get_mut().write_all((head + &body).as_bytes()).is_err() {
             return;
@@ -442,29 +444,6 @@ fn led_to(stream: &mut TcpStream) -> Option<String> {
     let head = String::from_utf8(head).unwrap();
     stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").ok()?;
     Some(head.strip_prefix("CONNECT ").unwrap().split(':').next().unwrap().to_owned())
-}
-
-/// Head and body of a request, as one text.
-fn request(stream: &mut impl BufRead) -> Option<String> {
-    let mut request = String::new();
-    let mut length = 0;
-    loop {
-        let start = request.len();
-        if stream.read_line(&mut request).ok()? == 0 {
-            return None;
-        }
-        let line = request[start..].trim_end().to_ascii_lowercase();
-        if let Some(value) = line.strip_prefix("content-length:") {
-            length = value.trim().parse().ok()?;
-        }
-        if line.is_empty() {
-            break;
-        }
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).ok()?;
-    request.push_str(&String::from_utf8_lossy(&body));
-    Some(request)
 }
 
 /// Gives credentials to everybody, and nobody a session.

@@ -10,7 +10,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -25,6 +25,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 use ssm_loopback::{Config, Document};
 
+use crate::common::fake_aws::{Asked, request};
 use crate::common::{Here, OnTerminal, closed_port, screen, ssm};
 
 const TARGET: &str = "i-0123456789abcdef0";
@@ -570,9 +571,9 @@ impl Fake {
                 let (config, answers) = (Arc::clone(&config), Arc::clone(&answers));
                 thread::spawn(move || {
                     let Some((host, mut stream)) = receive(stream, front, config) else { return };
-                    while let Some(request) = request(&mut stream) {
-                        let (status, body) = answers(&operation(&request), &request);
-                        requests.lock().unwrap().push((host.clone(), request));
+                    while let Some(asked) = request(&mut stream) {
+                        let (status, body) = answers(operation(&asked), &asked.text);
+                        requests.lock().unwrap().push((host.clone(), asked.text));
                         let date = date(*offset.lock().unwrap());
                         let head = format!(
                             "HTTP/1.1 {status} X\r\nDate: {date}\r\nContent-Length: {}\r\n\r\n",
@@ -654,37 +655,10 @@ fn receive(
     Some((host, BufReader::new(stream)))
 }
 
-/// Head and body of a request, as one text.
-fn request(stream: &mut impl BufRead) -> Option<String> {
-    let mut request = String::new();
-    let mut length = 0;
-    loop {
-        let start = request.len();
-        if stream.read_line(&mut request).ok()? == 0 {
-            return None;
-        }
-        let line = request[start..].trim_end().to_ascii_lowercase();
-        if let Some(value) = line.strip_prefix("content-length:") {
-            length = value.trim().parse().ok()?;
-        }
-        if line.is_empty() {
-            break;
-        }
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).ok()?;
-    request.push_str(&String::from_utf8_lossy(&body));
-    Some(request)
-}
-
 /// `StartSession` of `X-Amz-Target: AmazonSSM.StartSession`, or of `Action=StartSession&...`.
-fn operation(request: &str) -> String {
-    let target = request.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("x-amz-target").then(|| value.trim().rsplit('.').next().unwrap().to_owned())
-    });
-    let action = || Some(request.split_once("Action=")?.1.split('&').next()?.to_owned());
-    target.or_else(action).unwrap_or_else(|| "GET".into())
+fn operation(asked: &Asked) -> &str {
+    let action = || asked.text.split_once("Action=")?.1.split('&').next();
+    asked.operation().or_else(action).unwrap_or("GET")
 }
 
 fn date(offset: i64) -> String {

@@ -13,6 +13,7 @@ use std::thread;
 use rustix::process::Signal;
 use ssm_loopback::{Cluster, Config, Container, Direction, Kms, KmsChallenge, Task, Verdict};
 
+use common::fake_aws::request;
 use common::{Here, Outcome, Program, Tunnels, echo, exchange, port_of};
 
 const ID: &str = "8f01b4f0aa6c4d1e9b7a3c5d2e4f6071";
@@ -275,21 +276,16 @@ impl Relay {
 }
 
 fn carry(mut client: &TcpStream, mut service: &TcpStream, targets: &Mutex<Vec<String>>) {
-    use std::io::{Read as _, Write as _};
+    use std::io::{BufReader, Write as _};
     thread::scope(|scope| {
         scope.spawn(move || {
             let _ = std::io::copy(&mut service, &mut client);
             let _ = client.shutdown(Shutdown::Both);
         });
-        let mut chunk = [0; 16 * 1024];
-        // A request of these tests comes in one piece.
-        while let Ok(len @ 1..) = client.read(&mut chunk) {
-            let text = String::from_utf8_lossy(&chunk[..len]).into_owned();
-            let target = text.lines().find_map(|line| {
-                line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("x-amz-target"))
-            });
-            targets.lock().unwrap().extend(target.map(|(_, target)| target.trim().to_owned()));
-            if service.write_all(&chunk[..len]).is_err() {
+        let mut requests = BufReader::new(client);
+        while let Some(asked) = request(&mut requests) {
+            targets.lock().unwrap().extend(asked.target().map(str::to_owned));
+            if service.write_all(asked.text.as_bytes()).is_err() {
                 break;
             }
         }

@@ -27,6 +27,20 @@ impl Asked {
         key.map_or("", |(key, _)| key)
     }
 
+    /// `AmazonSSM.StartSession`, as SDKs say it in `X-Amz-Target`.
+    pub(crate) fn target(&self) -> Option<&str> {
+        let mut head = self.text.lines().take_while(|line| !line.is_empty());
+        head.find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("x-amz-target").then(|| value.trim())
+        })
+    }
+
+    /// `StartSession` of it.
+    pub(crate) fn operation(&self) -> Option<&str> {
+        self.target()?.rsplit('.').next()
+    }
+
     pub(crate) fn has(&self, text: &str) -> bool {
         self.text.contains(text)
     }
@@ -89,7 +103,8 @@ fn serve(stream: TcpStream, asked: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) -
     }
 }
 
-fn request(stream: &mut impl BufRead) -> Option<Asked> {
+/// The next request of a connection; `None` at its end.
+pub(crate) fn request(stream: &mut impl BufRead) -> Option<Asked> {
     let (mut text, mut length) = (String::new(), 0);
     loop {
         let start = text.len();

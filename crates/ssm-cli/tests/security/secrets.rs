@@ -233,11 +233,6 @@ fn good(asked: &Asked, handed: &Handed, mode: Mode, secrets: &Secrets) -> String
         .split_once("\r\n\r\n")
         .and_then(|(_, body)| serde_json::from_str(body).ok())
         .unwrap_or_default();
-    let operation = asked.text.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("x-amz-target")
-            .then(|| value.rsplit('.').next().unwrap_or_default().trim().to_owned())
-    });
     let session = |document: Option<&str>, parameters: BTreeMap<String, Vec<String>>| {
         let session = handed.session(|target| StartSession {
             document: document.map(Into::into),
@@ -258,7 +253,7 @@ fn good(asked: &Asked, handed: &Handed, mode: Mode, secrets: &Secrets) -> String
     };
     let target = &handed.target;
     let task = "arn:aws:ecs:eu-west-1:1:task/c/0123456789abcdef0123456789abcdef";
-    let json = match operation.as_deref() {
+    let json = match asked.operation() {
         Some("StartSession") => {
             let parameters = serde_json::from_value(request["Parameters"].clone()).unwrap_or_default();
             session(request["DocumentName"].as_str(), parameters)

@@ -181,14 +181,10 @@ fn answers_that_are_none_of_aws_are_not_shown() {
 
 /// An account in which everything is called like this.
 fn account(asked: &Asked) -> (u16, String) {
-    let operation = asked.text.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("x-amz-target").then(|| value.rsplit('.').next().unwrap_or_default().trim())
-    });
     let xml = |action: &str, content: &str| {
         (200, format!("<{action}Response><{action}Result>{content}</{action}Result></{action}Response>"))
     };
-    match operation {
+    match asked.operation() {
         Some("DescribeInstanceInformation") => (200, json!({ "InstanceInformationList": [
             { "InstanceId": TARGET, "PingStatus": "Online", "PlatformName": HOSTILE, "PlatformVersion": HOSTILE,
               "AgentVersion": HOSTILE, "ComputerName": HOSTILE, "IPAddress": HOSTILE, "Name": HOSTILE,
