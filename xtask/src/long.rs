@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::example::Example;
 use crate::process::{Failure, cargo, command, run as run_command};
 use crate::steps::Steps;
 use crate::workspace::Workspace;
@@ -50,38 +51,34 @@ struct Loopback {
     process: Child,
     program: PathBuf,
     folder: PathBuf,
-    variables: Vec<(String, String)>,
-    target: String,
+    example: Example,
 }
 
 impl Loopback {
     fn start(program: PathBuf, folder: &Path) -> Result<Self, Failure> {
         let mut command = clean(&program, folder);
-        let mut process = command.arg("loopback").stderr(Stdio::piped()).spawn().map_err(failed)?;
-        let said = process.stderr.take().ok_or_else(|| Failure::new("ssm loopback has no stderr"))?;
-        let (mut variables, mut target) = (Vec::new(), None);
-        for line in BufReader::new(said).lines() {
-            let line = line.map_err(failed)?;
-            if let Some((name, value)) = line.strip_prefix("export ").and_then(|rest| rest.split_once('=')) {
-                variables.push((name.to_owned(), value.to_owned()));
-            }
-            if let Some(found) = line.strip_prefix("ssm shell ") {
-                target = Some(found.to_owned());
-                break;
+        let process = command.arg("loopback").stderr(Stdio::piped()).spawn().map_err(failed)?;
+        let mut loopback = Self { process, program, folder: folder.to_owned(), example: Example::default() };
+        let stderr = loopback.process.stderr.take();
+        let mut stderr = BufReader::new(stderr.ok_or_else(|| Failure::new("ssm loopback has no stderr"))?);
+        let mut said = String::new();
+        while stderr.read_line(&mut said).map_err(failed)? > 0 {
+            if let Some(example) = Example::find(&said) {
+                loopback.example = example;
+                return Ok(loopback);
             }
         }
-        let target = target.ok_or_else(|| Failure::new("ssm loopback has not started"))?;
-        Ok(Self { process, program, folder: folder.to_owned(), variables, target })
+        Err(Failure::new("ssm loopback has not started"))
     }
 
     fn ssm(&self, words: &[&str]) -> Command {
         let mut ssm = clean(&self.program, &self.folder);
-        ssm.args(words).envs(self.variables.iter().cloned());
+        ssm.args(words).envs(self.example.variables.iter().cloned());
         ssm
     }
 
     fn there(&self, path: &Path) -> String {
-        format!("{}:{}", self.target, path.display())
+        format!("{}:{}", self.example.target, path.display())
     }
 
     fn copy(&self, from: &str, to: &str) -> Result<(), Failure> {
@@ -92,7 +89,7 @@ impl Loopback {
         let (from, to) = (folder.join("output"), folder.join("output.copy"));
         random_file(&from, OUTPUT)?;
         let line = format!("cat {}", from.display());
-        let mut exec = self.ssm(&["exec", "-n", &self.target, "--", &line]);
+        let mut exec = self.ssm(&["exec", "-n", &self.example.target, "--", &line]);
         timed(OUTPUT, || run_command(exec.stdout(File::create(&to).map_err(failed)?)))?;
         same(&from, &to)
     }
@@ -100,7 +97,7 @@ impl Loopback {
     fn input(&self, folder: &Path) -> Result<(), Failure> {
         let (from, to) = (folder.join("output"), folder.join("input.copy"));
         let line = format!("cat > {}", to.display());
-        let mut exec = self.ssm(&["exec", &self.target, "--", &line]);
+        let mut exec = self.ssm(&["exec", &self.example.target, "--", &line]);
         timed(OUTPUT, || run_command(exec.stdin(File::open(&from).map_err(failed)?)))?;
         same(&from, &to)
     }

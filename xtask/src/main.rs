@@ -21,6 +21,8 @@
 mod bench;
 mod check;
 mod conformance;
+#[path = "../../crates/ssm-cli/tests/common/example.rs"]
+mod example;
 mod faults;
 mod fuzz;
 mod layers;

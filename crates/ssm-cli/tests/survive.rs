@@ -18,6 +18,7 @@ use rustix::process::{Pid, Signal, test_kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use common::example::Example;
 use common::{Outcome, Program, Served, closed_port, echo, exchange};
 
 /// Long enough for a busy machine.
@@ -244,11 +245,8 @@ impl Places {
     fn serve(&self, port: u16) -> Program {
         let mut command = common::ssm(&["loopback", "--port", &port.to_string(), "--target", TARGET]);
         let mut service = Program::start(&mut command);
-        let said = service.until(|said| said.contains("\nssm shell ").then(|| said.to_owned()));
-        let variable = |name: &str| {
-            let line = said.lines().find_map(|line| line.strip_prefix("export ")?.strip_prefix(name));
-            line.unwrap().trim_start_matches('=').to_owned()
-        };
+        let example = service.until(Example::find);
+        let variable = |name: &str| &example.variables.iter().find(|(found, _)| found == name).unwrap().1;
         let keys = format!(
             "[default]\naws_access_key_id={}\naws_secret_access_key={}\n",
             variable("AWS_ACCESS_KEY_ID"),

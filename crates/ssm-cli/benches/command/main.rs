@@ -8,6 +8,8 @@
 //! its API.
 
 mod copy;
+#[path = "../../tests/common/example.rs"]
+mod example;
 mod process;
 mod stack;
 #[path = "../tunnel/table.rs"]

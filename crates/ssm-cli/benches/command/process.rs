@@ -10,7 +10,7 @@ use crate::{Failure, MIB, Options};
 
 /// The whole of it, from the start of the process to its end: account, StartSession, WebSocket, handshake, wrapper, command.
 pub(crate) fn exec(other_side: &OtherSide, options: &Options) -> Result<(), Failure> {
-    let target = other_side.target.as_str();
+    let target = other_side.target();
     let mut rows = Vec::new();
     let mut measured: [Samples; 3] = Default::default();
     for _ in 0..options.runs * 20 {
@@ -54,7 +54,7 @@ pub(crate) fn output(other_side: &OtherSide, options: &Options) -> Result<(), Fa
         let line = format!("head -c {LEN} /dev/zero");
         let began = Instant::now();
         let mut child = other_side
-            .ssm(&["exec", "-n", &other_side.target, "--", &line])
+            .ssm(&["exec", "-n", other_side.target(), "--", &line])
             .stdout(Stdio::piped())
             .spawn()?;
         let mut pipe = child.stdout.take().ok_or("a child without stdout")?;

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::Failure;
+use crate::example::Example;
 use crate::terminal::{cpu, peak_rss};
 
 /// Time between two looks at a process.
@@ -16,40 +17,39 @@ const LOOK: Duration = Duration::from_millis(10);
 pub(crate) struct OtherSide {
     process: Child,
     ssm: String,
-    variables: Vec<(String, String)>,
-    pub(crate) target: String,
+    example: Example,
     pub(crate) folder: tempfile::TempDir,
 }
 
 impl OtherSide {
     pub(crate) fn start(ssm: &str) -> Result<Self, Failure> {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-        let mut process = clean(ssm, folder.path()).arg("loopback").stderr(Stdio::piped()).spawn()?;
-        let said = process.stderr.take().ok_or("a child without stderr")?;
-        let (mut variables, mut target) = (Vec::new(), None);
-        for line in BufReader::new(said).lines() {
-            let line = line?;
-            if let Some((name, value)) = line.strip_prefix("export ").and_then(|rest| rest.split_once('=')) {
-                variables.push((name.to_owned(), value.to_owned()));
-            }
-            if let Some(found) = line.strip_prefix("ssm shell ") {
-                target = Some(found.to_owned());
-                break;
+        let process = clean(ssm, folder.path()).arg("loopback").stderr(Stdio::piped()).spawn()?;
+        let mut other_side = Self { process, ssm: ssm.into(), example: Example::default(), folder };
+        let stderr = other_side.process.stderr.take().ok_or("a child without stderr")?;
+        let (mut stderr, mut said) = (BufReader::new(stderr), String::new());
+        while stderr.read_line(&mut said)? > 0 {
+            if let Some(example) = Example::find(&said) {
+                other_side.example = example;
+                return Ok(other_side);
             }
         }
-        let target = target.ok_or("ssm loopback has not started")?;
-        Ok(Self { process, ssm: ssm.into(), variables, target, folder })
+        Err("ssm loopback has not started".into())
+    }
+
+    pub(crate) fn target(&self) -> &str {
+        &self.example.target
     }
 
     /// `ssm` with these arguments.
     pub(crate) fn ssm(&self, words: &[&str]) -> Command {
         let mut ssm = clean(&self.ssm, self.folder.path());
-        ssm.args(words).envs(self.variables.iter().cloned()).stdin(Stdio::null());
+        ssm.args(words).envs(self.example.variables.iter().cloned()).stdin(Stdio::null());
         ssm
     }
 
     pub(crate) fn there(&self, path: &Path) -> String {
-        format!("{}:{}", self.target, path.display())
+        format!("{}:{}", self.target(), path.display())
     }
 }
 

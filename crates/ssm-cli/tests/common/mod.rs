@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub(crate) mod example;
 pub(crate) mod fake_aws;
 
 use std::fs::File;
@@ -18,6 +19,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use ssm_loopback::{Config, Loopback};
 use ssm_session::{ControlPlane, StartSession};
 use tokio::sync::oneshot;
+
+use self::example::Example;
 
 /// The program under test.
 pub(crate) const SSM: &str = env!("CARGO_BIN_EXE_ssm");
@@ -376,10 +379,7 @@ impl Served {
         let mut command = ssm(&["loopback"]);
         change(&mut command);
         let mut program = Program::start(&mut command);
-        let example = program.until(|text| text.contains("\nssm shell ").then(|| text.to_owned()));
-        let variables = example.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
-        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let target = example.lines().find_map(|line| line.strip_prefix("ssm shell ")).unwrap().to_owned();
+        let Example { variables, target } = program.until(Example::find);
         Self { program, target, variables }
     }
 

@@ -1,5 +1,7 @@
 //! What every test needs: a loopback in a process of its own, and commands that use it.
 
+#[path = "../../common/example.rs"]
+mod example;
 #[cfg(feature = "lookup")]
 pub(crate) mod moto;
 pub(crate) mod nginx;
@@ -17,6 +19,7 @@ use rustix::process::Signal;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
+use example::Example;
 use process::Process;
 use system::nss_wrapper;
 
@@ -81,12 +84,7 @@ impl Loopback {
         let mut command = clean(program(), home.path());
         change(&mut command, home.path());
         let process = Process::spawn(command.arg("loopback").args(args));
-        let (environment, target) = process.until("the example", |text| {
-            let (head, rest) = text.split_once("\nssm shell ")?;
-            let variables = head.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
-            let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-            Some((variables.collect::<Vec<_>>(), rest.split_once('\n')?.0.to_owned()))
-        });
+        let Example { variables: environment, target } = process.until("the example", Example::find);
         let endpoint = environment.iter().find(|(name, _)| name == "AWS_ENDPOINT_URL").unwrap().1.clone();
         Self { process, home, target, endpoint, environment }
     }
