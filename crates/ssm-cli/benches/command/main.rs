@@ -10,6 +10,8 @@
 mod copy;
 #[path = "../../tests/common/example.rs"]
 mod example;
+#[path = "../tunnel/options.rs"]
+mod options;
 mod process;
 mod stack;
 #[path = "../tunnel/table.rs"]
@@ -40,27 +42,20 @@ fn main() -> ExitCode {
 /// Runs the measurements that are named, or all.
 fn run() -> Result<(), Failure> {
     let mut options = Options { runs: 5, mib: 1024, ssm: env!("CARGO_BIN_EXE_ssm").into() };
-    let mut chosen = Vec::new();
     // Cargo adds --bench.
-    let mut words = env::args().skip(1).filter(|word| word != "--bench");
-    while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
-        match word.as_str() {
-            "--runs" => options.runs = value()?.parse()?,
-            "--mib" => options.mib = value()?.parse()?,
-            "--ssm" => options.ssm = value()?,
-            name if MEASUREMENTS.iter().any(|(known, _)| *known == name) => chosen.push(word),
-            name => {
-                let known: Vec<&str> = MEASUREMENTS.iter().map(|(name, _)| *name).collect();
-                return Err(format!("no measurement {name}; there are: {}", known.join(", ")).into());
-            }
+    let args: Vec<String> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let words = args.iter().map(String::as_str);
+    let chosen = options::chosen(words, MEASUREMENTS, &["--runs", "--mib", "--ssm"], |name, value| {
+        match name {
+            "--runs" => options.runs = value.parse()?,
+            "--mib" => options.mib = value.parse()?,
+            _ => options.ssm = value.into(),
         }
-    }
+        Ok(())
+    })?;
     let other_side = OtherSide::start(&options.ssm)?;
-    for (name, measurement) in MEASUREMENTS {
-        if chosen.is_empty() || chosen.iter().any(|chosen| chosen == name) {
-            measurement(&other_side, &options)?;
-        }
+    for measurement in chosen {
+        measurement(&other_side, &options)?;
     }
     Ok(())
 }

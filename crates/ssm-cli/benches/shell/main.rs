@@ -7,6 +7,8 @@
 //! side are another process and its children; who types and reads is this one.
 
 mod delay;
+#[path = "../tunnel/options.rs"]
+mod options;
 mod rate;
 mod stack;
 #[path = "../tunnel/table.rs"]
@@ -47,26 +49,16 @@ fn run() -> Result<(), Failure> {
 /// Runs the measurements that are named, or all.
 fn measure(words: &[&str]) -> Result<(), Failure> {
     let mut runs = 5;
-    let mut chosen = Vec::new();
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        match *word {
-            "--ssm" => {
-                let program = words.next().ok_or("--ssm needs a program")?;
-                let _ = stack::SSM.set((*program).to_owned());
+    let chosen =
+        options::chosen(words.iter().copied(), MEASUREMENTS, &["--runs", "--ssm"], |name, value| {
+            match name {
+                "--runs" => runs = value.parse()?,
+                _ => drop(stack::SSM.set(value.to_owned())),
             }
-            "--runs" => runs = words.next().ok_or("--runs needs a number")?.parse()?,
-            name if MEASUREMENTS.iter().any(|(known, _)| *known == name) => chosen.push(name),
-            name => {
-                let known: Vec<&str> = MEASUREMENTS.iter().map(|(name, _)| *name).collect();
-                return Err(format!("no measurement {name}; there are: {}", known.join(", ")).into());
-            }
-        }
-    }
-    for (name, measurement) in MEASUREMENTS {
-        if chosen.is_empty() || chosen.contains(name) {
-            measurement(runs)?;
-        }
+            Ok(())
+        })?;
+    for measurement in chosen {
+        measurement(runs)?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ mod crowd;
 mod delay;
 mod load;
 mod many;
+mod options;
 mod path;
 mod process;
 mod rate;
@@ -60,23 +61,13 @@ fn run() -> Result<(), Failure> {
 /// Runs the measurements that are named, or all.
 fn measure(words: &[&str]) -> Result<(), Failure> {
     let mut runs = 5;
-    let mut chosen = Vec::new();
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        match *word {
-            "--runs" => runs = words.next().ok_or("--runs needs a number")?.parse()?,
-            name if MEASUREMENTS.iter().any(|(known, _)| *known == name) => chosen.push(name),
-            name => {
-                let known: Vec<&str> = MEASUREMENTS.iter().map(|(name, _)| *name).collect();
-                return Err(format!("no measurement {name}; there are: {}", known.join(", ")).into());
-            }
-        }
-    }
+    let chosen = options::chosen(words.iter().copied(), MEASUREMENTS, &["--runs"], |_, count| {
+        runs = count.parse()?;
+        Ok(())
+    })?;
     let destination = load::destination()?;
-    for (name, measurement) in MEASUREMENTS {
-        if chosen.is_empty() || chosen.contains(name) {
-            measurement(destination, runs)?;
-        }
+    for measurement in chosen {
+        measurement(destination, runs)?;
     }
     Ok(())
 }
