@@ -203,7 +203,8 @@ async fn a_reader_that_goes_away_ends_the_session() {
     assert!(report.contains("ended_by: OutputClosed") && report.contains("ended by API: 1"), "{report}");
 }
 
-/// The started program: runs one session on its standard streams and reports its end on standard error.
+/// The started program: runs one session on its standard streams and reports its end on standard error. Without a [`TASK`], as when it is
+/// started by hand, it does nothing.
 #[test]
 #[ignore = "started by the other tests"]
 fn child() {
