@@ -316,8 +316,6 @@ struct Run<C> {
     buf: Box<[u8]>,
     /// What was sent to the command to end it, and when the next step is due.
     ending: Option<Ending>,
-    code: Option<u8>,
-    failed: Option<ExecError>,
     /// When the far side is given up that does not start the command.
     start_by: Option<Instant>,
     /// Nothing is received, except for one message at this time.
@@ -356,8 +354,6 @@ impl<C: ControlPlane> Run<C> {
             io,
             buf: vec![0; READ_LEN].into_boxed_slice(),
             ending: None,
-            code: None,
-            failed: None,
             start_by: Some(now() + START),
             stopped: None,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -457,21 +453,22 @@ impl<C: ControlPlane> Run<C> {
     }
 
     fn receive(&mut self, payload: &[u8]) -> Result<(), End> {
-        let Self { frames, batches, io, code, failed, start_by, .. } = self;
+        let Self { frames, batches, io, start_by, .. } = self;
+        let (mut code, mut failed) = (None, None);
         let read = frames.push(payload, |frame| match frame {
             Frame::Started => *start_by = None,
             Frame::Output(bytes) => io.output.push(bytes),
             Frame::Error(bytes) => io.error.push(bytes),
             Frame::Acknowledged => batches.handle_acknowledged(),
             Frame::InputClosed => batches.handle_closed(),
-            Frame::Exit(exit) => *code = Some(exit),
-            Frame::Missing(names) => *failed = Some(ExecError::Missing(names.trim().replace(' ', ", "))),
-            Frame::NoFolder => *failed = Some(ExecError::NoFolder),
+            Frame::Exit(exit) => code = Some(exit),
+            Frame::Missing(names) => failed = Some(ExecError::Missing(names.trim().replace(' ', ", "))),
+            Frame::NoFolder => failed = Some(ExecError::NoFolder),
         });
-        if let Some(error) = self.failed.take() {
+        if let Some(error) = failed {
             return Err(End::Failed(error));
         }
-        if let Some(code) = self.code {
+        if let Some(code) = code {
             return Err(End::Exit(code));
         }
         read.map_err(|_garbled| End::Failed(ExecError::Garbled))
@@ -573,8 +570,8 @@ impl<C: ControlPlane> Run<C> {
     /// Leaves everything as it should be, whatever ended the command.
     async fn finish(mut self, end: End) -> Result<Completed, ExecError> {
         self.io.input = None;
+        let written = if self.ending.is_none() { self.drain().await } else { Ok(()) };
         let ending = self.ending;
-        let written = if ending.is_none() { self.drain().await } else { Ok(()) };
         let started = self.frames.started();
         let said = self.frames.said();
         match end {
@@ -610,8 +607,10 @@ impl<C: ControlPlane> Run<C> {
     async fn drain(&mut self) -> Result<(), ExecError> {
         poll_fn(|cx| {
             if let Some(signals) = &mut self.io.signals
-                && let Poll::Ready(Some(_)) = signals.poll_recv(cx)
+                && let Poll::Ready(Some(signal)) = signals.poll_recv(cx)
             {
+                let ended_by = EndedBy::Signal(signal.number().into());
+                self.ending = Some(Ending { signal, ended_by, last: signal, due: now() });
                 return Poll::Ready(Ok(()));
             }
             let errors = self.io.error.poll_flush(cx);

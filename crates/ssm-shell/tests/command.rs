@@ -325,6 +325,23 @@ async fn what_is_missing_over_there_is_named() {
     loopback.shutdown().await;
 }
 
+/// Neither output nor input is cut short without a word.
+#[tokio::test]
+async fn a_far_side_without_room_is_told() {
+    let loopback = Loopback::start(Config::default()).await.unwrap();
+    for (full, line) in [("dd", "echo out"), ("head", "cat >/dev/null")] {
+        let names: Vec<_> = NEEDED.iter().copied().filter(|name| *name != full).collect();
+        let programs = folder(&names, false);
+        let program = programs.path().join(full);
+        std::fs::write(&program, "#!/bin/sh\nexit 1\n").unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let (completed, ..) = run_by(&loopback, "/bin/dash", programs.path(), line, b"in").await;
+        let error = completed.unwrap_err();
+        assert!(matches!(error, ExecError::NoFolder), "{full}: {error}");
+    }
+    loopback.shutdown().await;
+}
+
 #[tokio::test]
 async fn openssl_stands_in_for_base64() {
     let loopback = Loopback::start(Config::default()).await.unwrap();

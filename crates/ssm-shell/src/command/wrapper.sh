@@ -10,6 +10,7 @@ stty -echo icanon -isig -icrnl -inlcr -igncr -ixon -istrip -opost || { s m stty;
 for r in /dev/shm "$TMPDIR" /tmp /var/tmp; do
   d=$r/.ssm-$T
   [ -n "$r" ] && mkdir -m 700 "$d" && mkfifo "$d/i" "$d/o" "$d/e" "$d/q" "$d/l" "$d/c" && break
+  [ -z "$r" ] || rm -rf "$d"
   d=
 done
 [ -n "$d" ] || { s f; exit 127; }
@@ -17,7 +18,7 @@ exec 3<&0 8<>"$d/l"
 echo >&8
 say() { read -r _ <&8; s "$@"; echo >&8; }
 pump() {
-  while dd bs=65536 count=$2 of="$d/$1$1" && [ -s "$d/$1$1" ]; do
+  while { dd bs=65536 count=$2 of="$d/$1$1" || { say f; exit; }; } && [ -s "$d/$1$1" ]; do
     read -r _ <&8; s $1; b <"$d/$1$1"; s .; echo >&8
   done <"$d/$1"
 }
@@ -29,20 +30,20 @@ feed() {
   done <"$d/q"
 }
 end() { read -r p <"$d/p" && kill -s "$1" -- "-$p"; }
+hang_up() { trap '' HUP TERM; end HUP; rm -rf "$d"; }
 take() {
-  trap 'end HUP; rm -rf "$d"; exit' HUP TERM
+  trap 'hang_up; exit' HUP TERM
   exec 7<>"$d/q" 9<>"$d/c"
   n=0
   while read -r k v; do
     case $k in
-      D) n=$((1 - n)); head -n "$v" >"$d/b$n"; echo $n >&7 ;;
+      D) n=$((1 - n)); head -n "$v" >"$d/b$n" || say f; echo $n >&7 ;;
       E) echo E >&7 ;;
       C) printf '%s\n' "$v" >&9 ;;
       S) until [ -s "$d/p" ]; do sleep 1; done; end "$v" ;;
     esac
   done
-  end HUP
-  rm -rf "$d"
+  hang_up
 }
 pump o @READS@ & po=$!
 pump e 1 & pe=$!
