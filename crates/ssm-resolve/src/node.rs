@@ -66,7 +66,7 @@ pub struct NodeFilter {
 pub struct NodePages {
     inventory: AwsInventory,
     filters: Vec<InstanceInformationStringFilter>,
-    fetched: Option<Vec<InstanceInformation>>,
+    fetched: Option<Result<Vec<InstanceInformation>, LookupError>>,
     next: Next,
     names: Names,
 }
@@ -124,10 +124,11 @@ impl NodePages {
     pub async fn next_page(&mut self) -> Option<Result<Vec<Node>, LookupError>> {
         let page = match self.fetched.take() {
             Some(page) => page,
-            None => match self.fetch().await? {
-                Ok(page) => page,
-                Err(error) => return Some(Err(error)),
-            },
+            None => self.fetch().await?,
+        };
+        let page = match page {
+            Ok(page) => page,
+            Err(error) => return Some(Err(error)),
         };
         let instances: Vec<String> = match self.names {
             Names::Asked => page
@@ -145,11 +146,8 @@ impl NodePages {
             self.names = Names::Missing(error);
             BTreeMap::new()
         });
-        match fetched {
-            Some(Ok(next)) => self.fetched = Some(next),
-            Some(Err(error)) => return Some(Err(error)),
-            None => {}
-        }
+        // What is wrong with it is told when it is asked for: this page is good.
+        self.fetched = fetched;
         Some(page.iter().map(|found| node(found, &known)).collect())
     }
 
