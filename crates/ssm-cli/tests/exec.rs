@@ -9,8 +9,10 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use ssm_loopback::{Config, Document, Profile};
 use tempfile::TempDir;
 
@@ -124,7 +126,7 @@ fn a_megabyte_each_way_arrives_unchanged() {
     let mut command = exec(&here, &["cat"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let (mut stdin, sent) = (child.stdin.take().unwrap(), data.clone());
-    let writer = std::thread::spawn(move || stdin.write_all(&sent).unwrap());
+    let writer = thread::spawn(move || stdin.write_all(&sent).unwrap());
     let mut back = Vec::new();
     child.stdout.take().unwrap().read_to_end(&mut back).unwrap();
     writer.join().unwrap();
@@ -168,6 +170,34 @@ fn a_document_that_separates_its_output_will_do() {
     assert!(outcome.stderr.contains("separateOutputStream"), "{outcome:?}");
     let outcome = run("AWS-StartInteractiveCommand", "exit 6");
     assert_eq!(outcome.status.code(), Some(6), "{outcome:?}");
+}
+
+#[test]
+fn a_reader_that_stands_still_does_not_keep_ctrl_c_away() {
+    let targets = ["i-00000000000000001", "i-00000000000000002"].map(String::from);
+    let here = Here::with(Config { targets: targets.to_vec(), ..Config::default() });
+    let mut command = here.ssm(&["exec", "--targets", &targets.join(","), "--", "yes"]);
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let stdout = child.stdout.take().unwrap();
+    // Until nothing fits into the pipe any more, which holds 64 KiB; and then for as long as the rest takes to fill.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut seen = 0;
+    loop {
+        let now = rustix::io::ioctl_fionread(&stdout).unwrap();
+        if now > 60_000 && now == seen {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{now} bytes came");
+        seen = now;
+        thread::sleep(Duration::from_millis(200));
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    while child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "it does not end");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 
 #[test]

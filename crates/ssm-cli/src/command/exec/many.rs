@@ -9,10 +9,10 @@ use ssm_shell::{Command, CommandIo};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use super::lines::{Form, Lines, Outcome, Stream, tell};
+use super::lines::{Form, Lines, Outcome, Printed, Printer, Stream};
 use super::{SIGNALS, remote, targets, with_document};
 use crate::args::{ExecArgs, Via};
-use crate::command::shell;
+use crate::command::{LEAVE, shell};
 use crate::control::Control;
 use crate::error::{Error, FAILURE};
 use crate::options::{self, Source};
@@ -35,6 +35,7 @@ pub(super) async fn run(args: &ExecArgs, line: &[u8]) -> Result<ExitCode, Error>
         return Err(Error::Usage("--attach has one session".into()));
     };
     let mut signals = watch()?;
+    let (printer, printed) = Printer::start(form).map_err(Error::local("cannot write"))?;
     let (places, limiter) = (Arc::new(Semaphore::new(args.parallel.into())), StartLimiter::default());
     let mut running = JoinSet::new();
     let mut senders = Vec::new();
@@ -44,21 +45,22 @@ pub(super) async fn run(args: &ExecArgs, line: &[u8]) -> Result<ExitCode, Error>
         let (sender, receiver) = mpsc::channel(SIGNALS);
         senders.push(sender);
         let (places, limiter, control) = (Arc::clone(&places), limiter.clone(), Control::clone(&control));
-        let config = options::command_config(args.reconnect);
+        let (config, printer) = (options::command_config(args.reconnect), printer.clone());
         running.spawn(async move {
             let target: Arc<str> = target.into();
             let Ok(_place) = places.acquire().await else {
                 return (target, Outcome::Failed("not started".into()));
             };
-            let outputs = [Stream::Output, Stream::Error].map(|stream| Lines::new(&target, stream, form));
+            let outputs =
+                [Stream::Output, Stream::Error].map(|stream| Lines::new(&target, stream, form, &printer));
             let result = async {
                 limiter.turn().await;
                 let session = Session::start(control, &request, config).await?;
-                let io = CommandIo::streams(outputs[0].clone(), outputs[1].clone()).signals(receiver);
+                let io = CommandIo::streams(outputs[0].writer(), outputs[1].writer()).signals(receiver);
                 Ok::<_, Error>(ssm_shell::exec(session, &command, io, shell::explain).await?)
             };
             let result = result.await;
-            let _ = outputs.iter().try_for_each(Lines::finish);
+            outputs.iter().for_each(Lines::finish);
             let outcome = match result {
                 Ok(completed) => Outcome::Exit(completed.code),
                 Err(error) => Outcome::Failed(error.to_string()),
@@ -66,13 +68,13 @@ pub(super) async fn run(args: &ExecArgs, line: &[u8]) -> Result<ExitCode, Error>
             (target, outcome)
         });
     }
-    let mut tally = Tally::new(form);
+    let mut tally = Tally::new(form, printer);
     loop {
         tokio::select! {
             ended = running.join_next() => match ended {
                 Some(Ok((target, outcome))) => tally.add(&target, &outcome),
                 Some(Err(error)) => return Err(Error::Local { what: "a task failed", source: error.into() }),
-                None => return Ok(tally.code()),
+                None => return Ok(tally.end(printed, &mut signals).await),
             },
             signal = signals.next() => {
                 tally.interrupted.get_or_insert(signal);
@@ -113,13 +115,14 @@ async fn by_run_command(
 #[derive(Debug)]
 pub(super) struct Tally {
     form: Form,
+    printer: Printer,
     worst: u8,
     pub(super) interrupted: Option<Signal>,
 }
 
 impl Tally {
-    pub(super) fn new(form: Form) -> Self {
-        Self { form, worst: 0, interrupted: None }
+    pub(super) fn new(form: Form, printer: Printer) -> Self {
+        Self { form, printer, worst: 0, interrupted: None }
     }
 
     /// A machine is done.
@@ -140,14 +143,24 @@ impl Tally {
             }
         }
         if self.form == Form::Json {
-            // A reader that has seen enough is no failure.
-            let _ = tell(target, outcome);
+            self.printer.tell(target, outcome);
         }
     }
 
-    /// The exit code of all: that of a signal, or the largest.
-    pub(super) fn code(&self) -> ExitCode {
-        ExitCode::from(self.interrupted.map_or(self.worst, Signal::exit_code))
+    /// Waits until all is written, and gives the exit code of all: that of a signal, or the largest. A reader that stands still is
+    /// not waited for once a signal has come.
+    pub(super) async fn end(self, mut printed: Printed, signals: &mut Signals) -> ExitCode {
+        let Self { printer, worst, mut interrupted, .. } = self;
+        // The last one, without which nothing comes any more.
+        drop(printer);
+        if interrupted.is_none() {
+            tokio::select! {
+                _ = &mut printed => return ExitCode::from(worst),
+                signal = signals.next() => interrupted = Some(signal),
+            }
+        }
+        let _ = tokio::time::timeout(LEAVE, printed).await;
+        ExitCode::from(interrupted.map_or(worst, Signal::exit_code))
     }
 }
 
@@ -157,12 +170,13 @@ mod tests {
 
     #[test]
     fn the_worst_exit_code_is_that_of_all() {
-        let mut tally = Tally::new(Form::Json);
+        let (printer, _printed) = Printer::start(Form::Json).unwrap();
+        let mut tally = Tally::new(Form::Prefixed, printer);
         for code in [0, 3, 1] {
             tally.add("x", &Outcome::Exit(code));
         }
-        assert_eq!(format!("{:?}", tally.code()), format!("{:?}", ExitCode::from(3)));
+        assert_eq!(tally.worst, 3);
         tally.add("x", &Outcome::Failed("not connected".into()));
-        assert_eq!(format!("{:?}", tally.code()), format!("{:?}", ExitCode::from(255)));
+        assert_eq!(tally.worst, 255);
     }
 }

@@ -1,6 +1,6 @@
 //! One command on many machines by Run Command, which has no limit worth mentioning, no streaming, and an end to its output.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use aws_sdk_ssm::error::ProvideErrorMetadata as _;
 use aws_sdk_ssm::types::CommandInvocationStatus as Status;
 use ssm_session::causes;
 
-use super::lines::{Form, Lines, Outcome, Stream};
+use super::lines::{Form, Lines, Outcome, Printer, Stream};
 use super::many::Tally;
 use crate::args::ExecArgs;
 use crate::error::Error;
@@ -47,30 +47,40 @@ pub(super) async fn run(
     }
     let account = options::account(&args.connection).await?;
     let mut config = Builder::from(account.sdk_config());
-    config.set_endpoint_url(
-        args.connection
-            .endpoint_url
-            .clone()
-            .or_else(|| account.sdk_config().endpoint_url().map(str::to_owned)),
-    );
-    let fleet = Fleet { client: Client::from_conf(config.build()), form };
-    let mut waiting = VecDeque::new();
-    for part in targets.chunks(INSTANCES_MAX) {
-        let command = fleet.send(args, line, part).await?;
-        waiting.extend(
-            part.iter().map(|target| Invocation { command: command.clone(), target: target.clone() }),
-        );
+    if let Some(url) = &args.connection.endpoint_url {
+        config = config.endpoint_url(url);
     }
-    let mut tally = Tally::new(form);
-    while let Some(invocation) = waiting.pop_front() {
+    let (printer, printed) = Printer::start(form).map_err(Error::local("cannot write"))?;
+    let fleet = Fleet { client: Client::from_conf(config.build()), form, printer: printer.clone() };
+    let mut waiting: VecDeque<Invocation> = VecDeque::new();
+    let mut parts = targets.chunks(INSTANCES_MAX);
+    // Each call counts for itself how many machines are at work.
+    let calls_max = (usize::from(args.parallel) / INSTANCES_MAX).max(1);
+    let mut tally = Tally::new(form, printer);
+    loop {
+        while commands(&waiting).len() < calls_max
+            && let Some(part) = parts.next()
+        {
+            let command = match fleet.send(args, line, part).await {
+                Ok(command) => command,
+                Err(error) => {
+                    fleet.cancel(&waiting).await;
+                    return Err(error);
+                }
+            };
+            waiting.extend(
+                part.iter().map(|target| Invocation { command: command.clone(), target: target.clone() }),
+            );
+        }
+        let Some(invocation) = waiting.pop_front() else { break };
         match fleet.outcome(&invocation).await? {
             Some(outcome) => tally.add(&invocation.target, &outcome),
             None => waiting.push_back(invocation),
         }
-        let pause = SPACING.max(ROUND / u32::try_from(waiting.len().max(1)).unwrap_or(u32::MAX));
         if waiting.is_empty() {
-            break;
+            continue;
         }
+        let pause = SPACING.max(ROUND / u32::try_from(waiting.len()).unwrap_or(u32::MAX));
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             signal = signals.next() => {
@@ -80,18 +90,25 @@ pub(super) async fn run(
             }
         }
     }
-    Ok(tally.code())
+    drop(fleet);
+    Ok(tally.end(printed, signals).await)
 }
 
 struct Fleet {
     client: Client,
     form: Form,
+    printer: Printer,
 }
 
 #[derive(Debug)]
 struct Invocation {
     command: String,
     target: String,
+}
+
+/// The calls that have machines at work.
+fn commands(waiting: &VecDeque<Invocation>) -> BTreeSet<&str> {
+    waiting.iter().map(|invocation| invocation.command.as_str()).collect()
 }
 
 impl Fleet {
@@ -104,7 +121,7 @@ impl Fleet {
             .document_name("AWS-RunShellScript")
             .set_instance_ids(Some(targets.to_vec()))
             .parameters("commands", vec![line.to_owned()])
-            .max_concurrency(args.parallel.to_string())
+            .max_concurrency(usize::from(args.parallel).min(INSTANCES_MAX).to_string())
             .max_errors("100%")
             .set_comment(comment)
             .send()
@@ -120,8 +137,20 @@ impl Fleet {
         let answer = match asked.command_id(&invocation.command).instance_id(&invocation.target).send().await
         {
             Ok(answer) => answer,
-            // It takes a moment to get there.
-            Err(error) if error.code() == Some("InvocationDoesNotExist") => return Ok(None),
+            // It takes a moment to get there, and there may be too many questions.
+            Err(error)
+                if matches!(
+                    error.code(),
+                    Some(
+                        "InvocationDoesNotExist"
+                            | "ThrottlingException"
+                            | "Throttling"
+                            | "TooManyRequestsException"
+                    )
+                ) =>
+            {
+                return Ok(None);
+            }
             Err(error) => return Err(Error::RunCommand(causes(&error))),
         };
         let Some(status) = answer.status() else { return Ok(None) };
@@ -133,9 +162,8 @@ impl Fleet {
             (Stream::Output, answer.standard_output_content()),
             (Stream::Error, answer.standard_error_content()),
         ] {
-            let (lines, text) = (Lines::new(&target, stream, self.form), text.unwrap_or_default());
-            // A reader that has seen enough is no failure.
-            let _ = lines.write(text.as_bytes()).and_then(|()| lines.finish());
+            let text = text.unwrap_or_default();
+            Lines::new(&target, stream, self.form, &self.printer).write(text.as_bytes()).await;
             if text.chars().count() >= OUTPUT_MAX {
                 say(format_args!(
                     "{target}: Run Command keeps no more than {OUTPUT_MAX} characters of output"
@@ -151,9 +179,7 @@ impl Fleet {
 
     /// Ends what goes on. That it could not be done is told by the machines, later.
     async fn cancel(&self, waiting: &VecDeque<Invocation>) {
-        let mut commands: Vec<_> = waiting.iter().map(|invocation| &invocation.command).collect();
-        commands.dedup();
-        for command in commands {
+        for command in commands(waiting) {
             if let Err(error) = self.client.cancel_command().command_id(command).send().await {
                 say(format_args!("the command was not cancelled: {}", causes(&error)));
             }
