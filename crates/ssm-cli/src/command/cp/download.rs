@@ -70,6 +70,10 @@ pub(super) async fn run(far: &mut Far, from: &OsStr, to: &Path) -> Result<ExitCo
         ));
     }
     far.heard("done").await?;
+    // A folder is better with what could be read than without. A file is not: the part stays for another try.
+    if is.kind == Kind::File && read != ["0"] {
+        return Err(Error::Copy("it could not be read to its end over there; nothing was changed".into()));
+    }
     let placed =
         tokio::task::spawn_blocking(move || target.place(file, &is).map_err(|error| target.wrong(&error)));
     placed.await.unwrap_or_else(|error| Err(Error::Local { what: "a task failed", source: error.into() }))?;

@@ -25,7 +25,7 @@ s=0
 t part $k $s
 while read -r w v x <&3 && [ "$w" = sum ]; do t sum $(sum <"$p"); done
 [ "$w" = go ] || exit 1
-[ "$v" != 0 ] || rm -f "$p"
+[ "$v" != 0 ] || { rm -f "$p"; (set -C; : >"$p") 2>/dev/null || no "$p cannot be made"; }
 cat >>"$p" || no "$p cannot be written"
 t got $(size) $(sum <"$p")
 read -r w m i <&3
