@@ -4,27 +4,22 @@
 //! found or listed in the last weeks, for completing them on a command line, and `databases.json` those of databases; nothing is
 //! started on what they say.
 
+#[cfg(feature = "db")]
+mod databases;
+
 use std::borrow::Cow;
-#[cfg(feature = "db")]
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
-#[cfg(feature = "db")]
-use std::{
-    fs::File,
-    io::{self, Read as _},
-    path::{Path, PathBuf},
-};
 
 use sha2::{Digest as _, Sha256};
 use ssm_resolve::{
     Answer, Cache, CacheFile, LookupError, MAX_CACHE_ENTRIES, Match, Resolved, Resolver, Target,
 };
 
-use crate::args::ConnectionArgs;
-use crate::places;
 #[cfg(feature = "db")]
-use crate::{output::unix_time, private_file};
+pub(crate) use self::databases::{databases, keep_databases};
+use crate::args::ConnectionArgs;
+use crate::output::hex;
+use crate::places;
 
 /// How long a name stands for the machine it was found to be: a fleet that replaces its machines is a minute behind at most.
 const TTL: Duration = Duration::from_secs(60);
@@ -37,12 +32,6 @@ const NAME_MAX: usize = 64;
 
 /// Most names that are.
 const NAMES_MAX: usize = 500;
-
-/// Most accounts with databases that are remembered, and the longest file of them, in bytes.
-#[cfg(feature = "db")]
-const ACCOUNTS_MAX: usize = 32;
-#[cfg(feature = "db")]
-const DATABASES_LEN_MAX: u64 = 4 * 1024 * 1024;
 
 /// What the account depends on, besides the flags.
 const VARIABLES: [&str; 12] = [
@@ -137,66 +126,6 @@ pub(crate) fn names(connection: &ConnectionArgs) -> Vec<String> {
     names.take(NAMES_MAX).map(Into::into).collect()
 }
 
-/// Remembers which databases an account has, in place of what was known.
-#[cfg(feature = "db")]
-pub(crate) fn keep_databases<'a>(ids: impl Iterator<Item = &'a str>, connection: &ConnectionArgs) {
-    let Some(path) = databases_file() else { return };
-    let mut known = Databases::read(&path);
-    known.keep(scope(connection), ids, unix_time().as_secs());
-    let saved = serde_json::to_vec(&known).map_err(io::Error::other);
-    if let Err(error) = saved.and_then(|json| private_file::replace(&path, &json)) {
-        tracing::debug!(%error, path = %path.display(), "nothing is remembered");
-    }
-}
-
-/// Databases of an account that a command line can be completed with.
-#[cfg(feature = "db")]
-pub(crate) fn databases(connection: &ConnectionArgs) -> Vec<String> {
-    let known = databases_file().map(|path| Databases::read(&path)).unwrap_or_default();
-    known.of(&scope(connection), unix_time().as_secs())
-}
-
-/// Ids of databases by account.
-#[cfg(feature = "db")]
-#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
-struct Databases(BTreeMap<String, Listed>);
-
-/// Those of one account, and when they were seen, in seconds since 1970.
-#[cfg(feature = "db")]
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-struct Listed {
-    seen: u64,
-    ids: Vec<String>,
-}
-
-#[cfg(feature = "db")]
-impl Databases {
-    /// Nothing where there is no such file, or another one.
-    fn read(path: &Path) -> Self {
-        let mut json = Vec::new();
-        let read = File::open(path).and_then(|file| file.take(DATABASES_LEN_MAX).read_to_end(&mut json));
-        read.ok().and_then(|_| serde_json::from_slice(&json).ok()).unwrap_or_default()
-    }
-
-    fn keep<'a>(&mut self, scope: String, ids: impl Iterator<Item = &'a str>, now: u64) {
-        let ids = ids.filter(|id| is_plain(id)).take(NAMES_MAX).map(Into::into).collect();
-        self.0.insert(scope, Listed { seen: now, ids });
-        while self.0.len() > ACCOUNTS_MAX {
-            let oldest = self.0.iter().min_by_key(|(_, listed)| listed.seen).map(|(scope, _)| scope.clone());
-            oldest.map(|scope| self.0.remove(&scope));
-        }
-    }
-
-    fn of(&self, scope: &str, now: u64) -> Vec<String> {
-        let listed =
-            self.0.get(scope).filter(|listed| now.saturating_sub(listed.seen) < NAMES_KEPT.as_secs());
-        // The file is read by a shell: whoever has written it, only plain names get there.
-        listed
-            .map(|listed| listed.ids.iter().filter(|id| is_plain(id)).take(NAMES_MAX).cloned().collect())
-            .unwrap_or_default()
-    }
-}
-
 fn is_plain(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
     !name.is_empty() && name.len() <= NAME_MAX && !name.starts_with('-') && name.bytes().all(plain)
@@ -208,11 +137,6 @@ fn targets() -> Option<CacheFile> {
 
 fn names_file() -> Option<CacheFile> {
     file("names.json")
-}
-
-#[cfg(feature = "db")]
-fn databases_file() -> Option<PathBuf> {
-    places::cache_folder().ok().map(|folder| folder.join("databases.json"))
 }
 
 /// Without a folder there is no cache, and nothing is lost but time.
@@ -250,12 +174,7 @@ fn scope(connection: &ConnectionArgs) -> String {
     for variable in VARIABLES {
         add(&std::env::var_os(variable).unwrap_or_default().to_string_lossy());
     }
-    let mut text = String::new();
-    for byte in &digest.finalize()[..16] {
-        // Writing to memory does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    hex(&digest.finalize()[..16])
 }
 
 #[cfg(test)]
@@ -275,22 +194,6 @@ mod tests {
         let all = [with("a", "b", false), with("b", "a", false), with("ab", "", false), with("a", "b", true)];
         assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), 4, "{all:?}");
         assert_eq!(with("a", "b", false), all[0]);
-    }
-
-    #[cfg(feature = "db")]
-    #[test]
-    fn databases_are_kept_by_account_and_not_for_ever() {
-        let mut known = Databases::default();
-        known.keep("a".into(), ["orders", "$(id)"].into_iter(), 1_000);
-        known.keep("b".into(), ["other"].into_iter(), 1_000);
-        assert_eq!((known.of("a", 2_000), known.of("c", 2_000)), (vec!["orders".to_owned()], vec![]));
-        assert_eq!(known.of("a", 1_000 + NAMES_KEPT.as_secs()), Vec::<String>::new());
-        known.keep("a".into(), ["payments"].into_iter(), 3_000);
-        assert_eq!(known.of("a", 3_000), ["payments"], "what is gone is forgotten");
-        for account in 0..ACCOUNTS_MAX {
-            known.keep(account.to_string(), std::iter::empty(), 4_000);
-        }
-        assert_eq!((known.0.len(), known.of("b", 4_000)), (ACCOUNTS_MAX, vec![]));
     }
 
     #[test]

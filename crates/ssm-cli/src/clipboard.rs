@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::process::is_installed;
+use crate::process;
 
 /// How long a program may take to take what it is given.
 const TIME: Duration = Duration::from_secs(5);
@@ -68,11 +68,14 @@ async fn run(tool: &Tool, text: &str) -> io::Result<std::process::ExitStatus> {
 }
 
 fn find(is_set: impl Fn(&str) -> bool, path: &OsString) -> Option<&'static Tool> {
-    TOOLS.iter().find(|tool| tool.display.is_none_or(&is_set) && is_installed(tool.program, path))
+    TOOLS.iter().find(|tool| tool.display.is_none_or(&is_set) && process::find(tool.program, path).is_some())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -81,13 +84,16 @@ mod tests {
         let path = folder.path().as_os_str().to_owned();
         let found = |display: &str| find(|name| name == display, &path).map(|tool| tool.program);
         assert_eq!(found("DISPLAY"), None);
-        for program in ["wl-copy", "xsel"] {
-            std::fs::write(folder.path().join(program), "").unwrap();
-        }
+        let install = |program: &str| {
+            let path = folder.path().join(program);
+            fs::write(&path, "").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        ["wl-copy", "xsel"].into_iter().for_each(install);
         assert_eq!(found("WAYLAND_DISPLAY"), Some("wl-copy"));
         assert_eq!(found("DISPLAY"), Some("xsel"));
         assert_eq!(found(""), None, "neither can be used without a display");
-        std::fs::write(folder.path().join("clip.exe"), "").unwrap();
+        install("clip.exe");
         assert_eq!(found(""), Some("clip.exe"));
     }
 }

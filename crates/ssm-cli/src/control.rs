@@ -45,7 +45,6 @@ impl ControlPlane for Control {
             Self::Aws(aws) => match aws.start(request).await {
                 Ok(endpoint) => {
                     remembered::started(endpoint.session_id.as_str(), &request.target, aws);
-                    remembered::end_left_behind(aws);
                     Ok(endpoint)
                 }
                 Err(error) => Err(not_started(&request.target, error)),
@@ -56,7 +55,6 @@ impl ControlPlane for Control {
             Self::Bastion(gate) => {
                 let endpoint = gate.start(request).await?;
                 remembered::started(endpoint.session_id.as_str(), &gate.bastion(), gate.account());
-                remembered::end_left_behind(gate.account());
                 Ok(endpoint)
             }
             Self::Attached => Attached.start(request).await,

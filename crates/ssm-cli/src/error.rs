@@ -1,5 +1,7 @@
 //! What a user is told when a command fails, and the exit code that goes with it.
 
+#[cfg(feature = "lookup")]
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -111,7 +113,7 @@ pub(crate) enum Error {
     /// What was to be stopped goes on, or was never there.
     #[error("{0}")]
     NotStopped(String),
-    /// There is no way to a database, or there are several. What there is to choose from stands in lines of its own.
+    /// There is no way to a database.
     #[cfg(feature = "db")]
     #[error("{0}")]
     Database(String),
@@ -162,8 +164,6 @@ impl Error {
     pub(crate) fn complain(&self) {
         match self {
             Self::Resolve(error) => error.to_string().lines().for_each(complain),
-            #[cfg(feature = "db")]
-            Self::Database(text) => text.lines().for_each(complain),
             #[cfg(feature = "aws")]
             Self::Left(_) => {}
             #[cfg(feature = "lookup")]
@@ -190,6 +190,13 @@ impl Error {
             Self::Mismatch(_) | Self::NotStopped(_) | Self::InTheWay(_) | Self::Unwell { .. } => 1,
             _ => FAILURE,
         })
+    }
+
+    /// Something to say, and what there is, each in a line.
+    #[cfg(feature = "lookup")]
+    pub(crate) fn listed(said: String, items: impl IntoIterator<Item: Display>) -> Self {
+        let items = items.into_iter().map(|item| format!("  {item}"));
+        Self::Lines([said].into_iter().chain(items).collect())
     }
 
     /// Names what was tried when the system refused it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use crate::output::{Lines, visible};
-use crate::process::is_installed;
+use crate::process;
 
 /// How long a program may take to show it.
 const TIME: Duration = Duration::from_secs(5);
@@ -85,7 +85,7 @@ fn escaped(text: &str) -> String {
 
 fn find(path: &OsStr) -> Option<Tool> {
     let tools = [("notify-send", Tool::NotifySend), ("osascript", Tool::OsaScript)];
-    tools.into_iter().find(|(program, _)| is_installed(program, path)).map(|(_, tool)| tool)
+    tools.into_iter().find(|(program, _)| process::find(program, path).is_some()).map(|(_, tool)| tool)
 }
 
 #[cfg(test)]
@@ -110,7 +110,10 @@ mod tests {
     fn the_program_of_the_system_is_found() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(find(folder.path().as_os_str()), None);
-        std::fs::write(folder.path().join("osascript"), "").unwrap();
+        let program = folder.path().join("osascript");
+        std::fs::write(&program, "").unwrap();
+        assert_eq!(find(folder.path().as_os_str()), None, "it cannot be run");
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         assert_eq!(find(folder.path().as_os_str()), Some(Tool::OsaScript));
     }
 }

@@ -92,13 +92,20 @@ pub(crate) async fn account(connection: &ConnectionArgs) -> Result<ssm_session::
     Ok(account)
 }
 
-/// What the flags say to the library.
+/// What flags, variables and the profile say of the way out.
 #[cfg(feature = "aws")]
-pub(crate) async fn aws(connection: &ConnectionArgs) -> Result<ssm_session::AwsOptions, Error> {
+pub(crate) async fn network(connection: &ConnectionArgs) -> Result<ssm_session::NetworkOptions, Error> {
     let mut network = network::options(connection)?;
     if network.ca_bundle.is_none() {
         network.ca_bundle = ssm_session::profile_ca_bundle(connection.profile.as_deref()).await;
     }
+    Ok(network)
+}
+
+/// What the flags say to the library.
+#[cfg(feature = "aws")]
+pub(crate) async fn aws(connection: &ConnectionArgs) -> Result<ssm_session::AwsOptions, Error> {
+    let network = network(connection).await?;
     let none = ssm_session::ServiceEndpoints::default();
     let endpoints = connection.endpoints.iter();
     let endpoints = endpoints.fold(none, |all, one| all.with(one.service.name(), &one.url));

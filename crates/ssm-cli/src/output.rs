@@ -52,6 +52,11 @@ pub(crate) fn say(text: impl Display) {
     }
 }
 
+/// Bytes as letters.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// From here on, every line begins with the time: stderr is a log.
 pub(crate) fn stamp() {
     STAMPED.store(true, Ordering::Relaxed);

@@ -88,6 +88,16 @@ pub(crate) async fn choose(prompt: &str, items: &[String]) -> Result<usize, Erro
     pick(prompt, items).await?.ok_or(Error::Left(Signal::Interrupt))
 }
 
+/// [`choose`] where there is somebody to ask.
+///
+/// # Errors
+///
+/// As [`choose`]; elsewhere `said`, and what there is.
+#[cfg(feature = "lookup")]
+pub(crate) async fn one_of(prompt: &str, items: &[String], said: String) -> Result<usize, Error> {
+    if is_possible() { choose(prompt, items).await } else { Err(Error::listed(said, items)) }
+}
+
 /// An item in one line that fits.
 fn shown(item: &str, width: usize) -> String {
     truncate_str(&visible(item, Lines::Joined).to_string(), width, "...").into_owned()

@@ -5,7 +5,7 @@ use std::fs;
 use std::fs::{File, OpenOptions};
 use std::io;
 #[cfg(feature = "aws")]
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 #[cfg(unix)]
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -23,6 +23,21 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     options.mode(0o600);
     options.open(path)
+}
+
+/// What a file of ours has, up to `max` bytes of it.
+///
+/// # Errors
+///
+/// When it cannot be read, and when something else is there: a pipe would be waited for.
+#[cfg(feature = "aws")]
+pub(crate) fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(max).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Puts a text in place of what a file of ours has, in one step: whoever reads it finds the old or the new one.

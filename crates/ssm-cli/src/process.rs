@@ -55,9 +55,14 @@ fn candidates(called: &OsStr, path: &OsStr) -> Vec<PathBuf> {
     folders.map(|folder| folder.join(called)).collect()
 }
 
-/// Whether a folder of `path`, which is written as `PATH` is, has a program of this name.
-pub(crate) fn is_installed(program: &str, path: &OsStr) -> bool {
-    env::split_paths(path).any(|folder| folder.join(program).metadata().is_ok_and(|found| found.is_file()))
+/// The program of this name that a shell would run; `path` is written as `PATH` is.
+pub(crate) fn find(program: &str, path: &OsStr) -> Option<PathBuf> {
+    env::split_paths(path).map(|folder| folder.join(program)).find(|path| is_program(path))
+}
+
+/// Whether it is a file that can be run.
+pub(crate) fn is_program(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0)
 }
 
 /// Whether two paths lead to one file.

@@ -4,18 +4,17 @@
 //! in it opens a session.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
 
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use ssm_session::{AwsControl, ControlErrorKind, ControlPlane as _, SessionId};
 
-use crate::output::unix_time;
+use crate::output::{hex, unix_time};
 use crate::places;
 use crate::private_file;
 
@@ -90,17 +89,18 @@ pub(crate) fn started(session: &str, target: &str, account: &AwsControl) {
         profile: profile_of(account),
         endpoint_url: endpoint_of(account),
         since: unix_time().as_secs(),
-        process: Process::this(),
+        process: Process::this().clone(),
     };
     match write(&entry) {
         Ok(()) => drop(own().insert(session.into(), Phase::Open)),
         Err(error) => tracing::debug!(%error, "the session is not written down"),
     }
+    end_left_behind(account);
 }
 
 /// Ends what killed runs have left in this account, once in a process, while this goes on: nobody can use it any more, and the account
 /// counts it. What cannot be ended now is left to the next run.
-pub(crate) fn end_left_behind(account: &AwsControl) {
+fn end_left_behind(account: &AwsControl) {
     static ASKED: Once = Once::new();
     ASKED.call_once(|| {
         let left: Vec<Remembered> = all().unwrap_or_default().into_iter().filter(|entry| entry.is_left_in(account)).collect();
@@ -125,7 +125,10 @@ pub(crate) fn end_left_behind(account: &AwsControl) {
 }
 
 fn profile_of(account: &AwsControl) -> Option<String> {
-    account.profile().map(Into::into).or_else(|| std::env::var("AWS_PROFILE").ok())
+    account
+        .profile()
+        .map(Into::into)
+        .or_else(|| std::env::var("AWS_PROFILE").ok().filter(|name| !name.is_empty()))
 }
 
 fn endpoint_of(account: &AwsControl) -> Option<String> {
@@ -143,6 +146,11 @@ pub(crate) fn ending(session: &str) {
     if let Some(phase) = own().get_mut(session) {
         *phase = Phase::Ending;
     }
+}
+
+/// What is started in this moment is left to the service: it may be there, and nobody will know.
+pub(crate) fn give_up() {
+    own().values_mut().for_each(|phase| *phase = Phase::Ending);
 }
 
 /// A session is over.
@@ -194,7 +202,7 @@ impl Remembered {
 
     /// How it is with its process.
     pub(crate) fn fate(&self) -> Fate {
-        self.process.fate(&Process::this(), |pid| {
+        self.process.fate(Process::this(), |pid| {
             let number = Pid::from_raw(pid.try_into().ok()?)?;
             // One of another user, which has the number by now, is not to be signalled.
             match test_kill_process(number) {
@@ -206,7 +214,13 @@ impl Remembered {
 }
 
 impl Process {
-    fn this() -> Self {
+    /// The one that runs this.
+    fn this() -> &'static Self {
+        static THIS: OnceLock<Process> = OnceLock::new();
+        THIS.get_or_init(Self::read)
+    }
+
+    fn read() -> Self {
         let text = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
         let pid = std::process::id();
         Self {
@@ -246,11 +260,7 @@ fn start_of(pid: u32) -> Option<u64> {
 
 /// Where a session is written down: ids have characters that file names may not have.
 fn path(session: &str) -> io::Result<PathBuf> {
-    let mut name = String::new();
-    for byte in &Sha256::digest(session.as_bytes())[..16] {
-        // Writing to memory does not fail.
-        let _ = write!(name, "{byte:02x}");
-    }
+    let name = hex(&Sha256::digest(session.as_bytes())[..16]);
     Ok(places::sessions_folder()?.join(name + ".json"))
 }
 
@@ -259,14 +269,8 @@ fn write(entry: &Remembered) -> io::Result<()> {
     private_file::replace(&path(&entry.session)?, &json)
 }
 
-fn read(path: &PathBuf) -> io::Result<Remembered> {
-    let mut json = Vec::new();
-    // A pipe would be waited for.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    File::open(path)?.take(LEN_MAX).read_to_end(&mut json)?;
-    serde_json::from_slice(&json).map_err(io::Error::other)
+fn read(path: &Path) -> io::Result<Remembered> {
+    serde_json::from_slice(&private_file::read(path, LEN_MAX)?).map_err(io::Error::other)
 }
 
 fn own() -> MutexGuard<'static, BTreeMap<String, Phase>> {
@@ -305,7 +309,7 @@ mod tests {
             profile: None,
             endpoint_url: None,
             since: 0,
-            process: Process::this(),
+            process: Process::this().clone(),
         };
         assert_eq!(entry.fate(), Fate::Running);
     }

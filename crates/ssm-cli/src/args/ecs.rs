@@ -107,7 +107,7 @@ pub(crate) struct PlaceArgs {
 }
 
 /// The same, part by part.
-#[derive(Debug, Clone, Default, ClapArgs)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, ClapArgs)]
 pub(crate) struct PartArgs {
     /// Cluster: name, beginning or ARN
     #[arg(long, value_name = "NAME")]

@@ -15,7 +15,6 @@ mod access;
 mod api;
 mod bastion;
 mod catalog;
-mod choice;
 mod database;
 mod find;
 mod list;
@@ -43,6 +42,7 @@ use crate::error::Error;
 use crate::lookup;
 use crate::options::{self, Source};
 use crate::output::{Json, say, unix_time};
+use crate::picker;
 use crate::process::Signals;
 
 use self::access::{Access, Password};
@@ -218,19 +218,15 @@ async fn meant(args: &DbArgs, entry: Option<&Entry>, found: &Found) -> Result<Da
                 "{shown} means {} databases; give the id of one, or narrow them with --engine:",
                 several.len()
             );
-            Ok(several[choice::one_of("database", &lines(&several), &said).await?].clone())
+            Ok(several[picker::one_of("database", &lines(&several), said).await?].clone())
         }
-        Meant::Unavailable(others) => Err(Error::Database(choice::listed(
-            &format!("there is no database for {shown} that is available, only:"),
-            &lines(&others),
-        ))),
-        Meant::Nothing => {
-            let failures: Vec<String> = found.failures.iter().map(ToString::to_string).collect();
-            Err(Error::Database(choice::listed(
-                &format!("there is no database for {shown}; ssm db list shows what there is"),
-                &failures,
-            )))
+        Meant::Unavailable(others) => {
+            Err(Error::listed(format!("there is no database for {shown} that is available, only:"), others))
         }
+        Meant::Nothing => Err(Error::listed(
+            format!("there is no database for {shown}; ssm db list shows what there is"),
+            &found.failures,
+        )),
     }
 }
 

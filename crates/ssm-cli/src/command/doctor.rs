@@ -67,7 +67,7 @@ pub(crate) async fn run(args: DoctorArgs, flag: Option<&Path>) -> Result<ExitCod
         Check::new("ssh", PROGRAM_LIMIT, program::ssh()),
         Check::new("aws-cli", PROGRAM_LIMIT, program::aws_cli()),
         Check::new("plugin", PROGRAM_LIMIT, program::plugin()),
-        Check::now("network", || local::network(&connection)),
+        Check::new("network", Duration::MAX, async { Ok(local::network(&connection).await) }),
     ];
     #[cfg(feature = "aws")]
     checks.extend(account.checks());

@@ -2,6 +2,7 @@
 
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod cp;
 #[cfg(feature = "db")]
 pub(crate) mod db;
 pub(crate) mod decode;
@@ -10,6 +11,7 @@ pub(crate) mod doctor;
 pub(crate) mod down;
 #[cfg(feature = "lookup")]
 pub(crate) mod ecs;
+pub(crate) mod exec;
 pub(crate) mod forward;
 mod group;
 mod instance_connect;
@@ -22,10 +24,12 @@ pub(crate) mod plugin;
 pub(crate) mod proxy;
 pub(crate) mod resolve;
 pub(crate) mod sessions;
+mod sh;
 pub(crate) mod shell;
 pub(crate) mod ssh;
 pub(crate) mod ssh_config;
 pub(crate) mod status;
+mod target_end;
 pub(crate) mod tunnels;
 pub(crate) mod up;
 
@@ -40,9 +44,6 @@ use crate::options::Source;
 use crate::output::say;
 use crate::process::{Signal, Signals};
 use crate::reconnect;
-
-pub(crate) mod cp;
-pub(crate) mod exec;
 
 /// How long ending may take once the user wants to leave.
 const LEAVE: Duration = Duration::from_secs(2);
@@ -79,8 +80,13 @@ async fn open_only(
     tokio::select! {
         session = &mut opening => Ok(Opened::Session(Box::new(session?))),
         signal = signals.next() => {
-            if let Ok(Ok(session)) = tokio::time::timeout(LEAVE, opening).await {
-                end(session).await;
+            match tokio::time::timeout(LEAVE, opening).await {
+                Ok(Ok(session)) => end(session).await,
+                Ok(Err(_)) => {}
+                Err(_elapsed) => {
+                    #[cfg(feature = "aws")]
+                    crate::remembered::give_up();
+                }
             }
             Ok(Opened::Left(signal))
         }

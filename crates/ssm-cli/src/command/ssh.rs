@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::args::{ChannelArgs, ConnectionArgs, Globals, KeyArgs, OpenSsh, ScpArgs, SftpArgs, SshArgs};
 use crate::command::forward::child::Running;
 use crate::command::proxy::Place;
+use crate::command::sh;
 use crate::config::{Config, Flags};
 use crate::error::Error;
 use crate::process::{self, Signals};
@@ -26,7 +27,7 @@ use crate::{command::instance_connect, lookup};
 use self::far::Far;
 use self::key::LoginKey;
 use self::line::Line;
-pub(super) use self::proxy_command::{Key, ProxyCommand, Target, is_plain};
+pub(super) use self::proxy_command::{Key, ProxyCommand, Target};
 
 /// What the user says of every machine of one command.
 struct Wanted<'a> {
@@ -144,7 +145,7 @@ fn check_alike(machines: &[(&str, Machine)]) -> Result<(), Error> {
                 machines[0].0
             )));
         }
-        if !is_plain(OsStr::new(&machine.id)) || machine.id.contains(':') {
+        if !sh::is_plain(machine.id.as_bytes()) || machine.id.contains(':') {
             return Err(Error::Usage(format!(
                 "{target} can only be copied from or to alone: copy in two steps"
             )));

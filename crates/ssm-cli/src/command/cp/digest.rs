@@ -2,6 +2,8 @@
 
 use sha2::{Digest as _, Sha256};
 
+use crate::output::hex;
+
 /// A digest under way.
 #[derive(Debug, Clone)]
 pub(super) enum Digest {
@@ -35,9 +37,7 @@ impl Digest {
     /// As the far side writes it.
     pub(super) fn text(&self) -> String {
         match self {
-            Self::Sha256(sha256) => {
-                Sha256::clone(sha256).finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-            }
+            Self::Sha256(sha256) => hex(&Sha256::clone(sha256).finalize()),
             Self::Cksum { crc, len } => {
                 let (mut crc, mut len) = (*crc, *len);
                 while len > 0 {

@@ -18,7 +18,7 @@ use tokio::io::{AsyncWrite, DuplexStream, duplex};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 
-use crate::command::{exec::SIGNALS, shell};
+use crate::command::{exec::SIGNALS, sh, shell};
 use crate::error::Error;
 use crate::output::complain;
 
@@ -52,27 +52,14 @@ pub(super) fn upload(path: &OsStr, name: &OsStr, kind: Kind) -> Vec<u8> {
         Kind::File => "file",
         Kind::Tree => "tree",
     };
-    let (path, name) = (quoted(path), quoted(name));
+    let (path, name) = (sh::quoted(path.as_bytes()), sh::quoted(name.as_bytes()));
     [b"D=", &path[..], b"\nN=", &name, b"\nK=", kind.as_bytes(), b"\n", COMMON.as_bytes(), UPLOAD.as_bytes()]
         .concat()
 }
 
 /// The script that gives out what is at `path`.
 pub(super) fn download(path: &OsStr) -> Vec<u8> {
-    [b"S=", &quoted(path)[..], b"\n", COMMON.as_bytes(), DOWNLOAD.as_bytes()].concat()
-}
-
-/// One word of sh.
-fn quoted(text: &OsStr) -> Vec<u8> {
-    let mut quoted = vec![b'\''];
-    for &byte in text.as_bytes() {
-        match byte {
-            b'\'' => quoted.extend_from_slice(br"'\''"),
-            byte => quoted.push(byte),
-        }
-    }
-    quoted.push(b'\'');
-    quoted
+    [b"S=", &sh::quoted(path.as_bytes())[..], b"\n", COMMON.as_bytes(), DOWNLOAD.as_bytes()].concat()
 }
 
 /// A running script.

@@ -4,6 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 
+use crate::command::target_end::{End, end_of_target};
+
 /// Where something is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
@@ -12,39 +14,13 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// Reads a place, as scp does: what has a colon before any slash is on a machine. The colon behind `tag:`, `asg:`, `ecs:` and
-    /// those of an ARN or of an address in brackets are the target's.
+    /// Reads a place, as scp does: what has a colon before any slash is on a machine. A target may have colons of its own.
     pub(super) fn parse(text: &OsStr) -> Self {
         let bytes = text.as_bytes();
-        match split(bytes).and_then(|at| Some((std::str::from_utf8(&bytes[..at]).ok()?, &bytes[at + 1..]))) {
-            Some((target, path)) => {
-                Self::There { target: target.to_owned(), path: OsString::from_vec(path.to_vec()) }
-            }
-            None => Self::Here(PathBuf::from(text)),
-        }
+        let End::At(at) = end_of_target(bytes) else { return Self::Here(text.into()) };
+        let Ok(target) = std::str::from_utf8(&bytes[..at]) else { return Self::Here(text.into()) };
+        Self::There { target: target.to_owned(), path: OsString::from_vec(bytes[at + 1..].to_vec()) }
     }
-}
-
-/// Where the colon behind the target is.
-fn split(text: &[u8]) -> Option<usize> {
-    let find = |from: usize, byte: u8| {
-        text[from..].iter().position(|found| *found == byte).map(|position| from + position)
-    };
-    if text.starts_with(b"[") {
-        let end = find(0, b']')?;
-        return (text.get(end + 1) == Some(&b':')).then_some(end + 1);
-    }
-    if text.starts_with(b"arn:") {
-        // Six parts; the last one has slashes of its own.
-        let resource = (0..5).try_fold(0, |from, _| Some(find(from, b':')? + 1))?;
-        return find(resource, b':');
-    }
-    for prefix in [&b"tag:"[..], b"asg:", b"ecs:"] {
-        if text.starts_with(prefix) {
-            return find(prefix.len(), b':');
-        }
-    }
-    find(0, b':').filter(|colon| find(0, b'/').is_none_or(|slash| *colon < slash))
 }
 
 #[cfg(test)]
@@ -56,6 +32,7 @@ mod tests {
         for (text, target, path) in [
             ("i-0123456789abcdef0:/etc/hosts", "i-0123456789abcdef0", "/etc/hosts"),
             ("web-1:", "web-1", ""),
+            ("tag:aws:autoscaling:groupName=w:/x", "tag:aws:autoscaling:groupName=w", "/x"),
             ("web-1:a:b", "web-1", "a:b"),
             ("web-1:~/x", "web-1", "~/x"),
             ("tag:Name=web:/x", "tag:Name=web", "/x"),

@@ -19,7 +19,6 @@ use crate::picker;
 
 use super::api::{READ_MAX, explain};
 use super::catalog::Catalog;
-use super::choice::one_of;
 use super::database::{Database, Role};
 
 /// What is looked for when nobody says anything.
@@ -297,7 +296,7 @@ async fn choose(key: &str, value: &str, machines: &[Machine]) -> Result<usize, E
         "{} bastions have the tag {key}={value}; name one with --bastion, or take any with --first:",
         items.len()
     );
-    one_of("bastion", &items, &said).await
+    picker::one_of("bastion", &items, said).await
 }
 
 fn filter(key: &str, values: Vec<String>) -> Result<InstanceInformationStringFilter, Error> {

@@ -8,9 +8,9 @@ use ssm_session::{AwsControl, Secret};
 
 use crate::error::Error;
 use crate::output::{complain, say};
+use crate::picker;
 
 use super::api::explain;
-use super::choice::one_of;
 use super::database::{Database, Endpoint};
 
 /// Secrets to choose from.
@@ -176,7 +176,7 @@ impl Secrets {
                 let said = format!(
                     "the names of {count} secrets begin with {id}; name one with --secret, or take any with --first:"
                 );
-                Ok(several[one_of("secret", several, &said).await?].clone())
+                Ok(several[picker::one_of("secret", several, said).await?].clone())
             }
         }
     }

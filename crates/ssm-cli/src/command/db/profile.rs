@@ -6,9 +6,8 @@ use crate::args::DbArgs;
 use crate::config::{Config, Database as Entry};
 use crate::error::Error;
 use crate::output::say;
+use crate::picker;
 use crate::profiles;
-
-use super::choice::one_of;
 
 /// The name of the profile in use, if it has one. Where the entry says which ones there may be and nobody has named any, it is one of
 /// those.
@@ -45,7 +44,7 @@ pub(super) async fn choose(
         [one] => one,
         several => {
             let said = format!("{} profiles fit this database; give one with --profile:", several.len());
-            &several[one_of("profile", several, &said).await?]
+            &several[picker::one_of("profile", several, said).await?]
         }
     };
     say(format_args!("profile {chosen}"));

@@ -17,7 +17,7 @@ use crate::args::{ChannelArgs, DemoArgs, PacingArg};
 use crate::command::shell;
 use crate::error::Error;
 use crate::options;
-use crate::output::{Lines, say, visible};
+use crate::output::{Lines, hex, say, visible};
 
 /// Runs the command.
 pub(crate) async fn run(args: &DemoArgs) -> Result<ExitCode, Error> {
@@ -142,10 +142,6 @@ async fn show(address: SocketAddr, direction: Direction, mib: u32) -> Result<(),
         f64::from(mib) / moved.elapsed.as_secs_f64(),
     );
     Ok(())
-}
-
-fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// AWS's gateway cuts who sends too much; the loopback does not.

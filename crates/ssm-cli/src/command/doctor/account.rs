@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_ssm::types::{InstanceInformation, SessionState};
-use ssm_resolve::Target;
+use ssm_resolve::{ParseTargetError, Target};
 use ssm_session::{AccessKey, AwsControl, AwsOptions, CodePrompt, CodeRequest, ControlPlane, Rehearsal};
 use tokio::sync::OnceCell;
 
@@ -274,9 +274,12 @@ impl<'a> Account<'a> {
                 Err(outcome) => return Some(Err(outcome)),
             }
         }
+        // Nobody is asked which one is meant, either.
         let search = async {
-            let found = lookup::session_target(Some(text), self.connection).await;
-            found.map_err(|error| error.to_string())
+            let target: Target = text.parse().map_err(|error: ParseTargetError| error.to_string())?;
+            let found =
+                lookup::explain(&target, None, self.connection).await.map_err(|error| error.to_string())?;
+            Ok(found.result.map_err(|error| error.to_string())?.target().to_string())
         };
         let found = self.target.get_or_init(|| search).await;
         Some(found.as_deref().map_err(|why| Outcome::failed(why.as_str())))

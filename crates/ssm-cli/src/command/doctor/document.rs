@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::account::Account;
 use super::outcome::{Check, Finding, Outcome};
+use super::permission::{NO_INSTANCE, NO_SUFFIX};
 use super::refusal::Refusal;
 use super::way::Service;
 
@@ -161,12 +162,12 @@ async fn key(account: &Account<'_>) -> Finding {
     let Some(key) = key else { return Ok(Outcome::skip("not needed: the account has no key for sessions")) };
     let control = account.ready(Service::Kms).await?;
     // Policies may go by the context (agent `blockcipher.go`): the names are those of a session, and so is the target.
-    let target = account.target().await.and_then(Result::ok).unwrap_or("i-00000000000000000");
+    let target = account.target().await.and_then(Result::ok).unwrap_or(NO_INSTANCE);
     let call = aws_sdk_kms::Client::new(control.sdk_config())
         .generate_data_key()
         .key_id(key)
         .number_of_bytes(KEY_LEN)
-        .encryption_context("aws:ssm:SessionId", "ssm-doctor-00000000000000000")
+        .encryption_context("aws:ssm:SessionId", format!("ssm-doctor-{NO_SUFFIX}"))
         .encryption_context("aws:ssm:TargetId", target)
         .dry_run(true);
     let refusal = match call.send().await {

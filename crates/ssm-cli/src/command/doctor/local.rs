@@ -12,7 +12,6 @@ use ssm_session::{Network, NetworkError};
 use super::outcome::Outcome;
 use crate::args::ConnectionArgs;
 use crate::config::{Config, ConfigError};
-use crate::network;
 use crate::places;
 
 /// Files that a tunnel with some hundred connections needs.
@@ -85,8 +84,12 @@ pub(super) fn open_files() -> Outcome {
 }
 
 /// Proxies and certificates.
-pub(super) fn network(connection: &ConnectionArgs) -> Outcome {
-    let options = match network::options(connection) {
+pub(super) async fn network(connection: &ConnectionArgs) -> Outcome {
+    #[cfg(feature = "aws")]
+    let options = crate::options::network(connection).await;
+    #[cfg(not(feature = "aws"))]
+    let options = crate::network::options(connection);
+    let options = match options {
         Ok(options) => options,
         Err(error) => {
             return Outcome::fail(error.to_string(), "nothing goes out until the proxy is put right");

@@ -12,13 +12,13 @@ use super::outcome::{Check, Finding, Outcome};
 use super::refusal::Refusal;
 
 /// An instance that nobody has: it is written like one, and ids are random.
-const NO_INSTANCE: &str = "i-00000000000000000";
+pub(super) const NO_INSTANCE: &str = "i-00000000000000000";
 
 /// A document that nobody has.
 const NO_DOCUMENT: &str = "ssm-doctor-asks-for-no-document";
 
 /// The end of a session's id that no session has.
-const NO_SUFFIX: &str = "00000000000000000";
+pub(super) const NO_SUFFIX: &str = "00000000000000000";
 
 /// Shortest page of nodes that the API gives.
 const NODES_MIN: i32 = 5;

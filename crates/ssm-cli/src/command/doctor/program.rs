@@ -1,9 +1,7 @@
 //! Programs on this machine that have to do with sessions.
 
 use std::env;
-use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -78,14 +76,8 @@ pub(super) async fn ssh() -> Finding {
     Ok(Outcome::ok(format!("{version}, {}", path.display())).with("version", version))
 }
 
-/// The program of this name that a shell would run.
 fn find(name: &str) -> Option<PathBuf> {
-    let folders = env::var_os("PATH")?;
-    env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| is_program(path))
-}
-
-fn is_program(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    process::find(name, &env::var_os("PATH")?)
 }
 
 /// The first line a program says of itself, on either way out.

@@ -9,13 +9,10 @@ use serde_json::json;
 use ssm_shell::NoticeWriter;
 
 use super::outcome::{Check, Outcome, Verdict};
-use crate::output::{self, Json, Lines, visible};
+use crate::output::{self, CLEAR, Json, Lines, visible};
 
 /// Most characters of what is waited for.
 const HINT_MAX: usize = 70;
-
-/// Takes back the line the cursor is in.
-const ERASE: &str = "\r\x1b[K";
 
 /// How things are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,14 +130,14 @@ impl Hint {
         let text: String = format!("waiting for {}", names.join(", ")).chars().take(HINT_MAX).collect();
         if self.is_wanted && text != self.shown {
             // Nobody is left to tell when stderr is gone.
-            let _ = NoticeWriter.write_all(format!("{ERASE}{text}").as_bytes());
+            let _ = NoticeWriter.write_all(format!("{CLEAR}{text}").as_bytes());
             self.shown = text;
         }
     }
 
     fn erase(&mut self) {
         if !self.shown.is_empty() {
-            let _ = NoticeWriter.write_all(ERASE.as_bytes());
+            let _ = NoticeWriter.write_all(CLEAR.as_bytes());
             self.shown.clear();
         }
     }

@@ -9,12 +9,13 @@ use ssm_session::{ControlPlane, Endpoint, Session, SessionId, Token, causes};
 use super::place::{Ask, Chosen, Wanted, choose};
 use super::{Ecs, check};
 use crate::args::EcsExecArgs;
-use crate::command::{self, LEAVE, Opened, shell};
+use crate::command::{self, LEAVE, Opened, sh, shell};
 use crate::config::Config;
 use crate::control::Control;
 use crate::error::Error;
 use crate::options;
 use crate::process::Signals;
+use crate::remembered;
 
 /// Every image that has a shell has this one.
 const SHELL: &str = "/bin/sh";
@@ -25,17 +26,25 @@ pub(super) async fn run(mut args: EcsExecArgs, config: &Config) -> Result<ExitCo
         return Err(Error::Usage("ECS Exec has no place for a reason: leave out --reason".into()));
     }
     let wanted = Wanted::take(&args.place, &mut args.connection, config)?;
-    let reconnect = config.reconnect(None, args.reconnect);
+    let reconnect = config.reconnect(args.place.place.as_deref(), args.reconnect);
     let ecs = Ecs::load(&args.connection).await?;
     let chosen = choose(&ecs, &wanted, Ask::new(&args.connection)).await?;
     let command = command_line(&args.command);
     let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
+    let mut starting = std::pin::pin!(start(&ecs, &chosen, &command));
     let endpoint = tokio::select! {
-        endpoint = start(&ecs, &chosen, &command) => endpoint?,
-        signal = signals.next() => return Ok(ExitCode::from(signal.exit_code())),
+        endpoint = &mut starting => endpoint?,
+        signal = signals.next() => {
+            if let Ok(Ok(endpoint)) = tokio::time::timeout(LEAVE, starting).await {
+                terminate(&Control::Aws(ecs.account.clone()), &endpoint.session_id).await;
+            }
+            return Ok(ExitCode::from(signal.exit_code()));
+        }
     };
     // What it is started on is a part of what the key of an encrypted session is made for.
     let target = chosen.task.session_target(&chosen.container).ok().map(|target| target.to_string());
+    let shown = target.as_deref().unwrap_or(&chosen.task.id);
+    remembered::started(endpoint.session_id.as_str(), shown, &ecs.account);
     let config = ssm_session::Config { target, ..options::shell_config(reconnect) };
     let session = match open(&ecs, endpoint, config, &mut signals).await? {
         Opened::Session(session) => *session,
@@ -147,17 +156,17 @@ fn command_line(words: &[String]) -> String {
     match words {
         [] => SHELL.into(),
         [line] => line.clone(),
-        words => words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "),
+        words => words.iter().map(|text| word(text)).collect::<Vec<_>>().join(" "),
     }
 }
 
 /// A word as a shell reads it back.
-fn quoted(word: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(&byte);
-    if !word.is_empty() && word.bytes().all(is_plain) {
+fn word(word: &str) -> String {
+    if !word.is_empty() && sh::is_plain(word.as_bytes()) {
         return word.into();
     }
-    format!("'{}'", word.replace('\'', r"'\''"))
+    // Quotes leave text what it is.
+    String::from_utf8_lossy(&sh::quoted(word.as_bytes())).into_owned()
 }
 
 #[cfg(test)]

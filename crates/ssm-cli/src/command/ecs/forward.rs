@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::Ecs;
 use super::place::{Ask, Wanted, choose};
-use crate::args::EcsForwardArgs;
+use crate::args::{EcsForwardArgs, PartArgs};
 use crate::background;
 use crate::command;
 use crate::config::{Config, Flags};
@@ -14,6 +14,10 @@ use crate::error::Error;
 pub(super) async fn run(mut args: EcsForwardArgs, config: &Config) -> Result<ExitCode, Error> {
     let forward = &mut args.forward;
     let is_alias = config.alias(forward.target.as_deref()).is_some();
+    if is_alias && args.parts != PartArgs::default() {
+        let said = "an alias says which container: leave out --cluster, --service, --task and --container";
+        return Err(Error::Usage(said.into()));
+    }
     // What is not understood is told before anything is asked.
     if !is_alias {
         if forward.specs.is_empty() && forward.proxies.is_empty() && forward.stdio.is_none() {

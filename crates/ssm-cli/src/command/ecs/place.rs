@@ -260,9 +260,8 @@ async fn task(mut tasks: Vec<Task>, ask: Ask, more: More) -> Result<Task, Error>
 
 fn no_container(task: &Task, wanted: &Wanted) -> Error {
     let wanted = wanted.container.as_deref().or(wanted.runtime_id.as_deref()).unwrap_or_default();
-    let there = task.containers.iter().map(|container| format!("  {}", container.name));
     let head = format!("task {} has no container {wanted}; it has:", task.id);
-    Error::Lines([head].into_iter().chain(there).collect())
+    Error::listed(head, task.containers.iter().map(|container| &container.name))
 }
 
 /// What to do where there are several.
@@ -288,11 +287,8 @@ impl Ask {
             More::No => format!("{} {what}s", items.len()),
             More::Maybe => format!("the first {} {what}s", items.len()),
         };
-        if picker::is_possible() {
-            return picker::choose(&format!("{several}:"), items).await;
-        }
-        let head = format!("there are {several}; say which: --{what} NAME");
-        Err(Error::Lines([head].into_iter().chain(items.iter().map(|item| format!("  {item}"))).collect()))
+        let said = format!("there are {several}; say which: --{what} NAME");
+        picker::one_of(&format!("{several}:"), items, said).await
     }
 }
 

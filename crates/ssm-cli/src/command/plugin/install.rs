@@ -13,7 +13,7 @@ use rustix::process::geteuid;
 use crate::args::{InstallArgs, UninstallArgs};
 use crate::error::Error;
 use crate::output::{Lines, say, visible};
-use crate::process::{is_same, own_path};
+use crate::process::{is_program, is_same, own_path};
 
 /// What the AWS CLI starts.
 const NAME: &str = "session-manager-plugin";
@@ -159,10 +159,7 @@ fn folders(path: &std::ffi::OsStr) -> Vec<PathBuf> {
 
 /// The plugins in these folders, links that lead nowhere left out.
 fn plugins(folders: &[PathBuf]) -> Vec<PathBuf> {
-    let found = folders.iter().map(|folder| folder.join(NAME));
-    found
-        .filter(|plugin| fs::metadata(plugin).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0))
-        .collect()
+    folders.iter().map(|folder| folder.join(NAME)).filter(|plugin| is_program(plugin)).collect()
 }
 
 /// Where programs of one user are by custom.

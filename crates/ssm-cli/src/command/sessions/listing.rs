@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write as _};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use aws_sdk_ssm::primitives::{DateTime, DateTimeFormat};
 use aws_sdk_ssm::types::{Session, SessionFilter, SessionFilterKey, SessionState};
@@ -90,6 +90,8 @@ impl Query {
         connection: &ConnectionArgs,
         account: &AwsControl,
     ) -> Result<Self, Error> {
+        // A mistake in it is told before anything is asked.
+        let since = which.since.as_deref().map(|text| since(text, SystemTime::now())).transpose()?;
         let owner = match (&which.owner, which.all) {
             (Some(owner), _) => Some(owner.clone()),
             (None, true) => None,
@@ -99,7 +101,6 @@ impl Query {
             Some(_) => Some(lookup::session_target(target, connection).await?),
             None => None,
         };
-        let since = which.since.as_deref().map(|text| since(text, SystemTime::now())).transpose()?;
         let filters = [
             (SessionFilterKey::Owner, owner),
             (SessionFilterKey::TargetId, target),
@@ -228,12 +229,20 @@ fn to_json(session: &Session) -> serde_json::Value {
 
 /// A time for a person, from the number of seconds since 1970.
 pub(super) fn shown_seconds(seconds: u64) -> String {
-    shown(Some(&DateTime::from(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))))
+    shown(Some(&DateTime::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX))))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn a_time_that_no_clock_shows_is_shown_as_nothing() {
+        assert_eq!(shown_seconds(u64::MAX), "");
+        assert!(shown_seconds(1_800_000_000).starts_with("2027-01-15"));
+    }
 
     #[test]
     fn a_time_is_ago_or_a_point() {

@@ -72,7 +72,17 @@ async fn find(config: &Config) -> Result<Vec<(AwsControl, Vec<Remembered>)>, Err
         let mut connection =
             ConnectionArgs { profile, region: Some(region), endpoint_url, ..ConnectionArgs::default() };
         config.fill(None, Flags { connection: &mut connection, channel: None, lanes: None });
-        let account = options::account(&connection).await?;
+        // An account that cannot be had any more is in the way of no other.
+        let account = match options::account(&connection).await {
+            Ok(account) => account,
+            Err(error @ Error::Left(_)) => return Err(error),
+            Err(error) => {
+                complain(&error);
+                let old = entries.iter().filter(|entry| entry.is_old());
+                old.for_each(|entry| remembered::forget(&entry.session));
+                continue;
+            }
+        };
         let mut open = Vec::new();
         for entry in entries {
             match known(&account, &entry.session).await {

@@ -1,6 +1,5 @@
 //! Ending sessions.
 
-use std::io::{self, BufRead, IsTerminal, Write as _};
 use std::process::ExitCode;
 
 use ssm_session::{AwsControl, ControlErrorKind, ControlPlane, SessionId};
@@ -8,6 +7,7 @@ use ssm_session::{AwsControl, ControlErrorKind, ControlPlane, SessionId};
 use super::listing::{self, Pages, Query};
 use super::orphans;
 use crate::args::{TerminateArgs, WhichArgs};
+use crate::ask;
 use crate::config::Config;
 use crate::error::Error;
 use crate::options;
@@ -68,18 +68,11 @@ pub(super) fn outcome(all: usize, going_on: usize) -> Result<ExitCode, Error> {
 
 /// Asks before more than one session is ended, where there is somebody to ask.
 pub(super) async fn confirm(count: usize, yes: bool) -> Result<(), Error> {
-    if yes || count < 2 || !picker::is_possible() || !io::stdin().is_terminal() {
+    if yes || count < 2 || !picker::is_possible() {
         return Ok(());
     }
-    // Nobody is left to ask when stderr is gone.
-    let _ = write!(io::stderr(), "ssm: end {count} sessions? [y/N] ");
-    let answer = tokio::task::spawn_blocking(|| {
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer).map(|_| answer)
-    });
-    let answer = answer.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-    let answer = answer.map_err(Error::local("cannot use the terminal"))?;
-    match answer.trim().to_ascii_lowercase().as_str() {
+    let answer = ask::line(&format!("end {count} sessions? [y/N]")).await.unwrap_or_default();
+    match answer.to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
         _ => Err(Error::Left(Signal::Interrupt)),
     }

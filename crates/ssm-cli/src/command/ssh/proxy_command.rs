@@ -5,6 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use crate::args::{ChannelArgs, ConnectionArgs, EndpointArg, Globals};
+use crate::command::sh;
 
 /// The value of ssh's option of that name. ssh replaces what begins with a percent sign and gives the rest to the shell of the
 /// user.
@@ -137,24 +138,18 @@ impl Words {
             self.0.push(b' ');
         }
         self.0.extend_from_slice(token.as_bytes());
-        let word = word.as_ref();
-        let quotes = !is_plain(word);
-        self.0.extend(quotes.then_some(b'\''));
-        for byte in word.as_bytes() {
-            match byte {
-                b'%' => self.0.extend_from_slice(b"%%"),
-                // Out of the quotes, the quote itself, and in again: so it is in every shell.
-                b'\'' => self.0.extend_from_slice(b"'\\''"),
-                byte => self.0.push(*byte),
-            }
+        // Twice, it is one to ssh.
+        let word: Vec<u8> = word.as_ref().as_bytes().iter().fold(Vec::new(), |mut word, &byte| {
+            word.extend((byte == b'%').then_some(byte));
+            word.push(byte);
+            word
+        });
+        if sh::is_plain(&word) {
+            self.0.extend_from_slice(&word);
+        } else {
+            self.0.extend_from_slice(&sh::quoted(&word));
         }
-        self.0.extend(quotes.then_some(b'\''));
     }
-}
-
-/// Whether a shell takes a word for what it is, without quotes.
-pub(in crate::command) fn is_plain(word: &OsStr) -> bool {
-    word.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"@%+=:,./_-".contains(byte))
 }
 
 #[cfg(test)]
