@@ -275,7 +275,8 @@ impl CommandIo {
         self
     }
 
-    /// Lines that the command can read from its descriptor 3: a conversation beside the input.
+    /// Lines that the command can read from its descriptor 3: a conversation beside the input. Control characters in them are spaces
+    /// then, and of one longer than 4,000 bytes a terminal keeps the beginning.
     #[must_use]
     pub fn lines(mut self, lines: mpsc::Receiver<String>) -> Self {
         self.lines = Some(lines);
@@ -408,7 +409,9 @@ impl<C: ControlPlane> Run<C> {
     }
 
     fn take_lines(&mut self, cx: &mut Context<'_>) {
-        while let (Some(lines), true) = (&mut self.io.lines, self.frames.started()) {
+        let has_room = |batches: &Batches| batches.pending().len() < READ_LEN;
+        while let (Some(lines), true) = (&mut self.io.lines, self.frames.started() && has_room(&self.batches))
+        {
             match lines.poll_recv(cx) {
                 Poll::Ready(Some(line)) => self.batches.line(&line),
                 Poll::Ready(None) => self.io.lines = None,

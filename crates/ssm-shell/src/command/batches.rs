@@ -100,9 +100,9 @@ impl Batches {
         self.text.extend_from_slice(format!("S {}\n", signal.name()).as_bytes());
     }
 
-    /// Passes a line on. A newline in it would begin another one.
+    /// Passes a line on. A newline in it would begin another one, and the terminal makes something of other control characters.
     pub(crate) fn line(&mut self, line: &str) {
-        let line = line.replace(['\n', '\r'], " ");
+        let line = line.replace(char::is_control, " ");
         self.text.extend_from_slice(format!("C {line}\n").as_bytes());
     }
 
