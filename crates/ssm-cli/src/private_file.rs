@@ -1,14 +1,13 @@
-//! Files for what a session shows and carries: new ones, for this user alone.
+//! Files for this user alone: what a session shows and carries, what is remembered, and those of the user's that are changed.
 
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 #[cfg(feature = "aws")]
-use std::fs;
-use std::fs::{File, OpenOptions};
-use std::io;
-#[cfg(feature = "aws")]
-use std::io::{Read as _, Write as _};
-#[cfg(unix)]
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::io::Read as _;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
+};
+use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 
@@ -18,11 +17,7 @@ use crate::error::Error;
 ///
 /// When it cannot be made.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    options.mode(0o600);
-    options.open(path)
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// What a file of ours has, up to `max` bytes of it.
@@ -56,6 +51,47 @@ pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&new);
     }
     written
+}
+
+/// Changes a file of the user's, or makes it with its folder, for this user alone. It is written beside it and renamed, so that whoever
+/// reads has all of the old or all of the new; owner and mode are those of `found`, what there was.
+///
+/// # Errors
+///
+/// When it cannot be written; it is as it was then.
+pub(crate) fn edit_in_place(path: &Path, text: &[u8], found: Option<&Metadata>) -> io::Result<()> {
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    if found.is_none() {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let (beside, mut file) = beside(path)?;
+    let written = (|| {
+        if let Some(found) = found {
+            if file.metadata()?.uid() != found.uid() || file.metadata()?.gid() != found.gid() {
+                fchown(&file, Some(found.uid()), Some(found.gid()))?;
+            }
+            file.set_permissions(Permissions::from_mode(found.mode() & 0o7777))?;
+        }
+        file.write_all(text)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+/// A new file in the same folder, for this user alone.
+fn beside(path: &Path) -> io::Result<(PathBuf, File)> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{:016x}", u64::from_ne_bytes(random)));
+    let beside = path.with_file_name(name);
+    let file = create(&beside)?;
+    Ok((beside, file))
 }
 
 /// Why it cannot be made, and what can be done.

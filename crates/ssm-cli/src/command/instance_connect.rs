@@ -63,6 +63,13 @@ pub(super) fn public_path(file: &Path) -> PathBuf {
     if !is_public && Path::new(&beside).exists() { beside.into() } else { file.into() }
 }
 
+/// The private key beside a public one, or else the public one, whose private key an agent may have.
+pub(super) fn identity(public: &Path) -> PathBuf {
+    let private =
+        public.extension().is_some_and(|extension| extension == "pub").then(|| public.with_extension(""));
+    private.filter(|private| private.exists()).unwrap_or_else(|| public.into())
+}
+
 /// Refuses what the service has no way into: only EC2 instances take keys from it.
 pub(super) fn check(target: &str) -> Result<(), Error> {
     if target.starts_with("i-") {

@@ -12,7 +12,7 @@ use directories::BaseDirs;
 
 use self::file::Edited;
 use crate::args::{Globals, SshConfigArgs};
-use crate::command::instance_connect::{PublicKey, public_path};
+use crate::command::instance_connect::{PublicKey, identity, public_path};
 use crate::command::ssh::{Key, ProxyCommand, Target};
 use crate::config::{Alias, Config};
 use crate::error::Error;
@@ -159,10 +159,8 @@ impl<'a> Lines<'a> {
         }
         let key = self.key.filter(|_| send_key == SendKey::Yes);
         if let Some(public) = key {
-            let identity = public.with_extension("");
-            let identity = if identity.exists() { identity.as_path() } else { public };
             let mut line = b"    IdentityFile ".to_vec();
-            line.extend_from_slice(&quoted(identity)?);
+            line.extend_from_slice(&quoted(&identity(public))?);
             self.line(line);
             self.line("    IdentitiesOnly yes");
         }

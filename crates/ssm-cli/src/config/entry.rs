@@ -1,16 +1,15 @@
 //! Entries that this program adds to the file, at its end: what somebody has written above stays as it is.
 
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use toml::Value;
 
 use super::{Config, ConfigError, File, is_absent, read};
 use crate::error::Error;
-use crate::private_file;
+use crate::private_file::edit_in_place;
 
 impl Config {
     /// # Errors
@@ -73,26 +72,19 @@ fn key(name: &str) -> String {
     if !name.is_empty() && name.bytes().all(bare) { name.into() } else { Value::from(name).to_string() }
 }
 
-/// Replaces the file, through the links that lead to it, and keeps its mode.
+/// Replaces the file, through the links that lead to it.
 fn write(path: &Path, text: &str) -> io::Result<()> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
-    let mode = fs::metadata(path).map(|found| found.permissions().mode());
-    let place = match fs::canonicalize(path) {
-        Ok(place) => place,
-        Err(error) if is_absent(&error) => path.into(),
-        Err(error) => return Err(error),
-    };
-    private_file::replace(&place, text.as_bytes())?;
-    match mode {
-        Ok(mode) => fs::set_permissions(&place, fs::Permissions::from_mode(mode)),
-        Err(_) => Ok(()),
+    match fs::metadata(path) {
+        Ok(found) => edit_in_place(&fs::canonicalize(path)?, text.as_bytes(), Some(&found)),
+        Err(error) if is_absent(&error) => edit_in_place(path, text.as_bytes(), None),
+        Err(error) => Err(error),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn added(old: &str, name: &str) -> Result<String, String> {

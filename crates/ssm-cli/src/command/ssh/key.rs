@@ -9,7 +9,7 @@ use std::process::{Command, Stdio, id};
 use rustix::process::{Pid, test_kill_process};
 
 use crate::args::KeyArgs;
-use crate::command::instance_connect::{PublicKey, public_path};
+use crate::command::instance_connect::{PublicKey, identity, public_path};
 use crate::error::Error;
 use crate::places;
 
@@ -42,8 +42,7 @@ impl LoginKey {
                 // What cannot be sent is told before ssh starts.
                 PublicKey::read(file)?;
                 let public = public_path(file);
-                let private = public.with_extension("");
-                let identity = if private.exists() { private } else { public.clone() };
+                let identity = identity(&public);
                 Ok(Some(Self::Own { public, identity }))
             }
         }

@@ -1,12 +1,12 @@
 //! A file of the user's that is changed: at once or not at all, and without becoming somebody else's.
 
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
 
 use super::block::Mistake;
 use crate::error::Error;
+use crate::private_file::edit_in_place;
 
 /// Longest file that is changed.
 const LEN_MAX: u64 = 8 * 1024 * 1024;
@@ -50,7 +50,7 @@ pub(super) fn edit(
     if new == old {
         return Ok(Edited::Unchanged);
     }
-    replace(&real, &new, found.as_ref()).map_err(|error| refused(error.to_string()))?;
+    edit_in_place(&real, &new, found.as_ref()).map_err(|error| refused(error.to_string()))?;
     Ok(Edited::Changed)
 }
 
@@ -63,45 +63,10 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Writes beside the file and renames, so that whoever reads has all of the old or all of the new.
-fn replace(path: &Path, text: &[u8], found: Option<&Metadata>) -> io::Result<()> {
-    let folder =
-        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    if found.is_none() {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
-    let (beside, mut file) = beside(path)?;
-    let written = (|| {
-        if let Some(found) = found {
-            if file.metadata()?.uid() != found.uid() || file.metadata()?.gid() != found.gid() {
-                fchown(&file, Some(found.uid()), Some(found.gid()))?;
-            }
-            file.set_permissions(Permissions::from_mode(found.mode() & 0o7777))?;
-        }
-        file.write_all(text)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)
-    })();
-    if written.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    written
-}
-
-/// A new file in the same folder, for this user alone.
-fn beside(path: &Path) -> io::Result<(PathBuf, File)> {
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).map_err(io::Error::other)?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{:016x}", u64::from_ne_bytes(random)));
-    let beside = path.with_file_name(name);
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    Ok((beside, file))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
     use super::*;
 
