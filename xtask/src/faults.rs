@@ -1,4 +1,4 @@
-//! `cargo xtask faults`: every fault of the loopback against tunnels and shells, with many seeds, and the table of it.
+//! `cargo xtask faults`: the faults of the loopback against tunnels and shells, with many seeds, and the table of it.
 
 use std::fs;
 use std::path::Path;

@@ -8,7 +8,7 @@
 //! | `setup` | installs the programs that the tests talk to |
 //! | `test` | setup, check, every test, a simulation, a short fuzz run |
 //! | `sim` | whole sessions on a virtual clock |
-//! | `faults` | every fault of the loopback against tunnels and shells |
+//! | `faults` | the faults of the loopback against tunnels and shells |
 //! | `soak` | the program under load while the gateway cuts and loses |
 //! | `fuzz` | builds and runs the fuzz targets on the stable compiler |
 //! | `mutants` | changes of the state machines that no test notices |
@@ -55,7 +55,7 @@ usage: cargo xtask <command>
   mutants [-p CRATE] [--shard K/N] [-f FILE]
                                    change the state machines and see whether a test notices; hours
   bench [NAME] [-- ARGS...]        run the benches, all or one by name
-  faults [--runs N]                every fault against tunnels and shells, with N seeds each (20)
+  faults [--runs N]                the faults against tunnels and shells, with N seeds each (20)
   soak [--minutes N] [--ssm PROGRAM]
                                    lanes, connections, a shell and PostgreSQL while the gateway cuts and loses (30)
   long [--ssm PROGRAM]             copy 10,000 files and 1 GiB, pipe 100 MB; minutes

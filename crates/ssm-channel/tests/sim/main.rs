@@ -54,7 +54,7 @@ fn item_38_every_seed_delivers_everything_once_and_in_order() {
     }
 }
 
-/// Whole sessions of a normal run, which is not optimised. `cargo xtask sim` plays more.
+/// Whole sessions of a normal run. `cargo xtask sim` plays more.
 const SESSIONS: u64 = 200;
 
 /// In so many sessions everything that can go wrong goes wrong.
