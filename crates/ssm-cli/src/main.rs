@@ -70,7 +70,7 @@ fn main() -> ExitCode {
     let result = if is_plugin(&name) {
         run_plugin(words.collect())
     } else {
-        run(parsed(args::sorted(env::args_os())))
+        parsed(args::sorted(env::args_os())).and_then(run)
     };
     result.unwrap_or_else(|error| {
         error.complain();
@@ -79,11 +79,15 @@ fn main() -> ExitCode {
 }
 
 /// What the user typed, or a script for him: what is wrong is repeated, and does nothing to a terminal.
-fn parsed(words: Vec<OsString>) -> Args {
-    Args::try_parse_from(&words).unwrap_or_else(|error| {
+fn parsed(words: Vec<OsString>) -> Result<Args, Error> {
+    Args::try_parse_from(&words).or_else(|error| {
         let shown = words.iter().map(|word| visible(&word.to_string_lossy(), Lines::Joined).to_string());
         let error = Args::try_parse_from(shown).err().unwrap_or(error);
-        error.exit()
+        let written = error.print();
+        if !error.use_stderr() {
+            output::printed(written)?;
+        }
+        std::process::exit(error.exit_code())
     })
 }
 
@@ -149,7 +153,7 @@ fn run(args: Args) -> Result<ExitCode, Error> {
             Command::Doctor(args) => command::doctor::run(args, config_flag.as_deref()).await,
             Command::List(args) => command::list::run(args, &config()?).await,
             Command::Sessions(args) => command::sessions::run(args, &config()?).await,
-            Command::Completions(args) => Ok(command::completions::run(&args, config_flag.as_deref())),
+            Command::Completions(args) => command::completions::run(&args, config_flag.as_deref()),
             Command::Man(args) => command::man::run(&args),
             Command::Loopback(args) => command::loopback::run(&args).await,
             Command::Demo(args) => command::demo::run(&args).await,

@@ -1,14 +1,16 @@
-//! What this program says. It says it on stderr: stdout is the user's.
+//! What this program says. It says it on stderr: stdout is for what the user asked for.
 
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{self, Duration};
 
 use ssm_shell::NoticeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+
+use crate::error::Error;
 
 /// Longest text shown from elsewhere, in characters.
 const SHOWN_MAX: usize = 4096;
@@ -43,6 +45,45 @@ pub(crate) fn set_question(question: Option<String>) {
 
 fn question() -> MutexGuard<'static, Option<String>> {
     QUESTION.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether anybody reads stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reader {
+    There,
+    /// It has seen enough, which is no failure: nothing more needs to be written.
+    Gone,
+}
+
+/// Writes what the user asked for to stdout.
+///
+/// # Errors
+///
+/// When it cannot be written: the disk is full, for one.
+pub(crate) fn print(text: impl AsRef<[u8]>) -> Result<Reader, Error> {
+    let mut stdout = io::stdout().lock();
+    printed(stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()))
+}
+
+/// What came of writing to stdout.
+///
+/// # Errors
+///
+/// As [`print`].
+pub(crate) fn printed(written: io::Result<()>) -> Result<Reader, Error> {
+    match written {
+        Ok(()) => Ok(Reader::There),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(Error::local("cannot write to stdout")(error)),
+    }
+}
+
+/// Writes to stdout for something that goes on whether that can be done or not. Says once that it cannot.
+pub(crate) fn print_aside(text: impl AsRef<[u8]>) {
+    static SAID: Once = Once::new();
+    if let Err(error) = print(text) {
+        SAID.call_once(|| complain(error));
+    }
 }
 
 /// Says something the user may want to know, in one line.

@@ -3,6 +3,10 @@
 use comfy_table::Cell;
 use comfy_table::presets::NOTHING;
 
+#[cfg(feature = "aws")]
+use crate::error::Error;
+#[cfg(feature = "aws")]
+use crate::output::print;
 use crate::output::{Lines, visible};
 
 /// Spaces between two columns.
@@ -73,24 +77,25 @@ impl<const N: usize> Listing<N> {
     }
 
     /// Adds a row.
-    pub(crate) fn row(&mut self, cells: [impl AsRef<str>; N]) {
+    pub(crate) fn row(&mut self, cells: [impl AsRef<str>; N]) -> Result<(), Error> {
         self.table.row(cells);
         self.held += 1;
         if self.held == HELD {
-            self.write();
+            self.write()?;
         }
+        Ok(())
     }
 
     /// Writes the rest.
-    pub(crate) fn finish(mut self) {
-        self.write();
+    pub(crate) fn finish(mut self) -> Result<(), Error> {
+        self.write()
     }
 
-    fn write(&mut self) {
+    fn write(&mut self) -> Result<(), Error> {
         let text = std::mem::replace(&mut self.table, Table::headless()).text();
         self.held = 0;
-        // A reader that has seen enough is no failure.
-        let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+        print(text)?;
+        Ok(())
     }
 }
 

@@ -1,7 +1,6 @@
 //! `ssm completions`
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -11,7 +10,8 @@ use clap_complete::Shell;
 
 use crate::args::{Args, CompletionsArgs};
 use crate::config::Config;
-use crate::output::complain;
+use crate::error::Error;
+use crate::output::{complain, print};
 
 /// Commands with a target: an alias, or a machine that was found or listed before.
 const WITH_TARGET: [&str; 6] = ["shell", "exec", "forward", "proxy", "resolve", "doctor"];
@@ -29,7 +29,7 @@ const WITH_GROUPS: [&str; 3] = ["up", "status", "down"];
 const WITH_DATABASE: [&str; 1] = ["db"];
 
 /// Runs the command. A mistake in the configuration costs its names only: this is read by every new shell.
-pub(crate) fn run(args: &CompletionsArgs, flag: Option<&Path>) -> ExitCode {
+pub(crate) fn run(args: &CompletionsArgs, flag: Option<&Path>) -> Result<ExitCode, Error> {
     let names = match Config::load(flag) {
         Ok(config) => Names {
             machines: machines(&config),
@@ -42,9 +42,8 @@ pub(crate) fn run(args: &CompletionsArgs, flag: Option<&Path>) -> ExitCode {
             Names::default()
         }
     };
-    // A reader that has seen enough is no failure.
-    let _ = io::stdout().write_all(&script(args.shell, &names));
-    ExitCode::SUCCESS
+    print(script(args.shell, &names))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What a script has besides commands and flags.

@@ -1,6 +1,5 @@
 //! `ssm config`
 
-use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,7 +8,7 @@ use serde_json::json;
 use crate::args::{ConfigArgs, ConfigCommand, EndpointArg};
 use crate::config::{Alias, Config, Database, Member, Origin, Setting, Settings, Value};
 use crate::error::Error;
-use crate::output::Json;
+use crate::output::{Json, print};
 use crate::table::Table;
 
 /// Runs the command.
@@ -30,8 +29,7 @@ pub(crate) fn run(args: &ConfigArgs, flag: Option<&Path>) -> Result<ExitCode, Er
             if args.json { as_json(&config, &lines) } else { as_table(&lines) }
         }
     };
-    // A reader that has seen enough is no failure.
-    let _ = io::stdout().write_all(text.as_bytes());
+    print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 

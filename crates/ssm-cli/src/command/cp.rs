@@ -12,7 +12,7 @@ mod progress;
 mod tree;
 mod upload;
 
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read};
 use std::process::ExitCode;
 
 use ssm_shell::Command;
@@ -27,6 +27,7 @@ use crate::config::{Config, Flags};
 use crate::error::Error;
 use crate::lookup;
 use crate::options::{self, Source};
+use crate::output::print;
 use crate::process::Signals;
 
 /// Which way, with what is here.
@@ -68,7 +69,7 @@ pub(crate) async fn run(mut args: CpArgs, config: &Config) -> Result<ExitCode, E
         Command::bulk(line).map_err(Error::CommandLine)?
     };
     if args.print_script {
-        io::stdout().write_all(command.script().as_bytes()).map_err(Error::local("cannot write"))?;
+        print(command.script())?;
         return Ok(ExitCode::SUCCESS);
     }
     // Until a session is started Ctrl-C ends the program, also while it asks somebody.

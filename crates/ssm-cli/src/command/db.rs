@@ -22,7 +22,6 @@ mod login;
 mod profile;
 mod save;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -41,7 +40,7 @@ use crate::control::Control;
 use crate::error::Error;
 use crate::lookup;
 use crate::options::{self, Source};
-use crate::output::{Json, say, unix_time};
+use crate::output::{Json, print_aside, say, unix_time};
 use crate::picker;
 use crate::process::Signals;
 
@@ -297,7 +296,5 @@ fn tell(
 }
 
 fn write(line: &Secret<String>) {
-    let mut stdout = io::stdout().lock();
-    // A reader that is gone does not end the forward.
-    let _ = writeln!(stdout, "{}", line.expose()).and_then(|()| stdout.flush());
+    print_aside(Secret::new(format!("{}\n", line.expose())).expose());
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read as _, Write};
+use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -16,7 +16,7 @@ use ssm_proto::{Flags, Layout, Message, MessageType, PayloadType, Strictness};
 
 use crate::args::DecodeArgs;
 use crate::error::Error;
-use crate::output::complain;
+use crate::output::{Reader, complain, print};
 
 /// Longest line of a capture, in bytes: that of the largest WebSocket frame, and what is around it.
 const LINE_MAX: u64 = 32 * 1024 * 1024;
@@ -37,7 +37,6 @@ pub(crate) fn run(args: &DecodeArgs) -> Result<ExitCode, Error> {
     let shown = if args.full { usize::MAX } else { SHOWN };
     let mut decoder = Decoder { shown, began: None };
     let (mut line, mut number, mut unread) = (Vec::new(), 0_u64, 0_u64);
-    let mut stdout = io::stdout().lock();
     loop {
         line.clear();
         if (&mut input).take(LINE_MAX).read_until(b'\n', &mut line).map_err(failed)? == 0 {
@@ -49,8 +48,9 @@ pub(crate) fn run(args: &DecodeArgs) -> Result<ExitCode, Error> {
             unread += 1;
             complain(format_args!("line {number} is no frame of a capture"));
         }
-        // A reader that has seen enough is no failure.
-        if text.is_some_and(|text| stdout.write_all(text.as_bytes()).is_err()) {
+        if let Some(text) = text
+            && print(text)? == Reader::Gone
+        {
             return Ok(ExitCode::SUCCESS);
         }
     }

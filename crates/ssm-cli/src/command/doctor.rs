@@ -28,7 +28,6 @@ mod report;
 #[cfg(feature = "aws")]
 mod way;
 
-use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -40,7 +39,7 @@ use crate::config::Config;
 #[cfg(not(feature = "aws"))]
 use crate::config::Flags;
 use crate::error::Error;
-use crate::output::say;
+use crate::output::{print, say};
 
 /// How long a program may take to say its version. The AWS CLI is slow on a busy machine.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(20);
@@ -74,7 +73,7 @@ pub(crate) async fn run(args: DoctorArgs, flag: Option<&Path>) -> Result<ExitCod
     #[cfg(not(feature = "aws"))]
     checks.push(Check::now("account", || outcome::Outcome::skip(Error::NeedsAws("the rest").to_string())));
     let form = if json { Form::Json } else { Form::Lines };
-    let Tally { failed, warned, all } = report::run(checks, form, &mut io::stdout()).await;
+    let Tally { failed, warned, all } = report::run(checks, form, print).await?;
     if failed > 0 {
         return Err(Error::Unwell { failed, all });
     }

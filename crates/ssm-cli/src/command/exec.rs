@@ -7,7 +7,6 @@ mod run_command;
 mod targets;
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::ExitCode;
 
@@ -21,7 +20,7 @@ use crate::config::{Config, Flags};
 use crate::error::Error;
 use crate::lookup;
 use crate::options::{self, Source};
-use crate::output::say;
+use crate::output::{print, say};
 use crate::process::{Signal, Signals};
 
 /// Signals that may wait for the command.
@@ -37,7 +36,7 @@ pub(crate) async fn run(mut args: ExecArgs, config: &Config) -> Result<ExitCode,
         Command::new(&line).map_err(Error::CommandLine)?
     };
     if args.print_script {
-        io::stdout().write_all(command.script().as_bytes()).map_err(Error::local("cannot write"))?;
+        print(command.script())?;
         return Ok(ExitCode::SUCCESS);
     }
     if !args.targets.is_empty() {

@@ -18,7 +18,7 @@ pub(crate) use with_lookup::run;
 
 #[cfg(feature = "lookup")]
 mod with_lookup {
-    use std::io::{self, IsTerminal, Write as _};
+    use std::io::{self, IsTerminal};
 
     use aws_sdk_ssm::primitives::{DateTime, DateTimeFormat};
     use serde_json::json;
@@ -29,7 +29,7 @@ mod with_lookup {
     use crate::config::Flags;
     use crate::lookup;
     use crate::options;
-    use crate::output::{Json, say};
+    use crate::output::{Json, Reader, print, say};
     use crate::process::Signals;
     use crate::progress::Progress;
     use crate::table::Listing;
@@ -68,10 +68,9 @@ mod with_lookup {
                     names.extend(name(node));
                 }
                 match &mut table {
-                    Some(table) => table.row(row(node)),
+                    Some(table) => table.row(row(node))?,
                     None => {
-                        if writeln!(io::stdout(), "{}", Json(to_json(node))).is_err() {
-                            // A reader that has seen enough is no failure.
+                        if print(format!("{}\n", Json(to_json(node))))? == Reader::Gone {
                             return Ok(());
                         }
                     }
@@ -81,7 +80,7 @@ mod with_lookup {
         }
         drop(progress);
         if let Some(table) = table {
-            table.finish();
+            table.finish()?;
         }
         if shown == 0 {
             say("no machines");

@@ -27,7 +27,7 @@ use crate::control::Control;
 use crate::error::Error;
 use crate::network;
 use crate::options;
-use crate::output::complain;
+use crate::output::{complain, print, print_aside};
 use crate::process::{Signal, Signals};
 use crate::stdio::{Input, Output};
 
@@ -50,11 +50,11 @@ pub(crate) async fn run(words: Vec<OsString>) -> Result<ExitCode, Error> {
     let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let code = match arguments::read(&words, handover::response) {
         Request::Say(text) => {
-            banner::print(&text);
+            print(text)?;
             ExitCode::SUCCESS
         }
         Request::Version => {
-            banner::print(&format!("{}\n", ChannelConfig::client().version));
+            print(format!("{}\n", ChannelConfig::client().version))?;
             ExitCode::SUCCESS
         }
         Request::Refuse(reason) => failed(&reason),
@@ -69,7 +69,7 @@ pub(crate) async fn run(words: Vec<OsString>) -> Result<ExitCode, Error> {
 
 /// Says that there is no session, where AWS's plugin says it, and also where people look when ssh swallows stdout.
 fn failed(reason: &str) -> ExitCode {
-    banner::print(&format!("Cannot perform start session: {}\n", banner::line(reason)));
+    print_aside(format!("Cannot perform start session: {}\n", banner::line(reason)));
     if !io::stdout().is_terminal() {
         complain(format_args!("cannot start the session: {reason}"));
     }

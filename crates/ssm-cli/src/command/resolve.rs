@@ -1,7 +1,5 @@
 //! `ssm resolve`
 
-use std::fmt::Display;
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -11,7 +9,7 @@ use crate::args::ResolveArgs;
 use crate::config::{Config, Flags};
 use crate::error::Error;
 use crate::lookup;
-use crate::output::{Json, say};
+use crate::output::{Json, print, say};
 
 /// Runs the command.
 pub(crate) async fn run(mut args: ResolveArgs, config: &Config) -> Result<ExitCode, Error> {
@@ -25,25 +23,20 @@ pub(crate) async fn run(mut args: ResolveArgs, config: &Config) -> Result<ExitCo
         && !args.json
     {
         explanation.attempts.iter().for_each(say);
-        print(&lookup::choose(&target, matches, *more).await?.target);
+        print(format!("{}\n", lookup::choose(&target, matches, *more).await?.target))?;
         return Ok(ExitCode::SUCCESS);
     }
     if args.json {
-        print(&Json(to_json(&target, &explanation)));
+        print(format!("{}\n", Json(to_json(&target, &explanation))))?;
     } else if explanation.result.is_ok() {
         // A failure brings what each step said with it.
         explanation.attempts.iter().for_each(say);
     }
     let resolved = explanation.result?;
     if !args.json {
-        print(resolved.target());
+        print(format!("{}\n", resolved.target()))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn print(line: &impl Display) {
-    // A reader that has seen enough is no failure.
-    let _ = writeln!(io::stdout(), "{line}");
 }
 
 fn to_json(target: &Target, explanation: &Explanation) -> serde_json::Value {

@@ -3,7 +3,7 @@
 mod block;
 mod file;
 
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,7 +16,7 @@ use crate::command::instance_connect::{PublicKey, identity, public_path};
 use crate::command::ssh::{Key, ProxyCommand, Target};
 use crate::config::{Alias, Config};
 use crate::error::Error;
-use crate::output::{complain, say};
+use crate::output::{complain, print, say};
 use crate::process;
 
 /// Runs the command.
@@ -31,8 +31,7 @@ pub(crate) fn run(args: &SshConfigArgs, config: &Config, globals: &Globals) -> R
     }
     let text = text(args, config, globals)?;
     if !args.install {
-        // A reader that has seen enough is no failure.
-        let _ = io::stdout().write_all(&text);
+        print(&text)?;
         return Ok(ExitCode::SUCCESS);
     }
     let path = path(args)?;

@@ -1,7 +1,6 @@
 //! `ssm status`
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -9,7 +8,7 @@ use serde_json::json;
 use crate::args::StatusArgs;
 use crate::config::{Alias, Config, Member};
 use crate::error::Error;
-use crate::output::{Json, say};
+use crate::output::{Json, print, say};
 use crate::registry::{ForwardState, Tunnel};
 use crate::table::Table;
 
@@ -26,8 +25,7 @@ pub(crate) async fn run(args: &StatusArgs, config: &Config) -> Result<ExitCode, 
         say("no groups");
     }
     let text = if args.json { as_json(&lines) } else { as_table(&lines) };
-    // A reader that has seen enough is no failure.
-    let _ = io::stdout().write_all(text.as_bytes());
+    print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,6 +1,5 @@
 //! `ssm tunnels`
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use serde_json::json;
 
 use crate::args::{StopArgs, TunnelsArgs, TunnelsCommand};
 use crate::error::Error;
-use crate::output::{Bytes, Json, complain, say, unix_time};
+use crate::output::{Bytes, Json, complain, print, say, unix_time};
 use crate::registry::{self, ForwardState, Peer, PeerError, Tunnel};
 use crate::table::Table;
 
@@ -23,8 +22,7 @@ pub(crate) async fn run(args: &TunnelsArgs) -> Result<ExitCode, Error> {
             if tunnels.is_empty() {
                 say("no tunnels");
             }
-            // A reader that has seen enough is no failure.
-            let _ = io::stdout().write_all(text.as_bytes());
+            print(&text)?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -1,6 +1,5 @@
 //! `ssm db list`
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -9,7 +8,7 @@ use crate::args::DbListArgs;
 use crate::config::{Config, Flags};
 use crate::error::Error;
 use crate::options;
-use crate::output::{Json, complain, say};
+use crate::output::{Json, complain, print, say};
 use crate::table::Table;
 
 use super::catalog::Catalog;
@@ -35,8 +34,7 @@ pub(super) async fn run(mut args: DbListArgs, config: &Config) -> Result<ExitCod
         say(format_args!("no databases in {}", account.region()));
     }
     let text = if args.json { as_json(&databases) } else { as_table(&databases) };
-    // A reader that has seen enough is no failure.
-    let _ = io::stdout().write_all(text.as_bytes());
+    print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 

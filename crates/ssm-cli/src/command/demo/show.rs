@@ -17,20 +17,15 @@ use crate::args::{ChannelArgs, DemoArgs, PacingArg};
 use crate::command::shell;
 use crate::error::Error;
 use crate::options;
-use crate::output::{Lines, hex, say, visible};
+use crate::output::{Lines, hex, print, say, visible};
 
 /// Runs the command.
 pub(crate) async fn run(args: &DemoArgs) -> Result<ExitCode, Error> {
-    let profile = Profile::from(args.agent.profile);
-    let served = served::start(profile).await?;
+    let served = served::start(args.agent.profile.into()).await?;
     let shown = if io::stdin().is_terminal() && io::stdout().is_terminal() {
         terminal(&served).await
     } else {
-        println!(
-            "service   {} with gateway and agent (profile {}), all on this machine",
-            served.endpoint_url, args.agent.profile
-        );
-        script(&served, profile).await
+        script(&served, args).await
     };
     served.stop().await;
     shown
@@ -44,10 +39,14 @@ async fn terminal<C: ControlPlane + Clone>(served: &Served<C>) -> Result<ExitCod
     shell::exit_code(&exit)
 }
 
-async fn script<C: ControlPlane + Clone>(served: &Served<C>, profile: Profile) -> Result<ExitCode, Error> {
+async fn script<C: ControlPlane + Clone>(served: &Served<C>, args: &DemoArgs) -> Result<ExitCode, Error> {
+    print(format!(
+        "service   {} with gateway and agent (profile {}), all on this machine\n",
+        served.endpoint_url, args.agent.profile
+    ))?;
     command(served).await?;
-    tunnel(served, profile).await?;
-    println!("done      everything matched");
+    tunnel(served, args.agent.profile.into()).await?;
+    print("done      everything matched\n")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -77,7 +76,7 @@ async fn command<C: ControlPlane + Clone>(served: &Served<C>) -> Result<(), Erro
         return Err(Error::Mismatch(format!("`{COMMAND}` printed {output:?}")));
     }
     for line in output.lines() {
-        println!("command   {}", visible(line, Lines::Joined));
+        print(format!("command   {}\n", visible(line, Lines::Joined)))?;
     }
     Ok(())
 }
@@ -105,7 +104,7 @@ async fn tunnel<C: ControlPlane + Clone>(served: &Served<C>, profile: Profile) -
     let forward = forwarder.run(session, ssm_portfwd::Config::default(), notice, shutdown);
     let transfers = async {
         if listening.await.is_ok() {
-            println!("tunnel    {address} to port {} of {}", served.port, served.target);
+            print(format!("tunnel    {address} to port {} of {}\n", served.port, served.target))?;
             for (direction, mib) in transfers(profile) {
                 show(address, direction, mib).await?;
             }
@@ -136,11 +135,11 @@ async fn show(address: SocketAddr, direction: Direction, mib: u32) -> Result<(),
             hex(&moved.arrived)
         )));
     }
-    println!(
-        "{name:<9} {mib} MiB, SHA-256 equal ({}...), {:.1} MiB/s on loopback; AWS's agent bounds a real download to about 0.7 MiB/s",
+    print(format!(
+        "{name:<9} {mib} MiB, SHA-256 equal ({}...), {:.1} MiB/s on loopback; AWS's agent bounds a real download to about 0.7 MiB/s\n",
         &hex(&moved.arrived)[..8],
         f64::from(mib) / moved.elapsed.as_secs_f64(),
-    );
+    ))?;
     Ok(())
 }
 

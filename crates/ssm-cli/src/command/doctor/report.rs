@@ -9,7 +9,8 @@ use serde_json::json;
 use ssm_shell::NoticeWriter;
 
 use super::outcome::{Check, Outcome, Verdict};
-use crate::output::{self, CLEAR, Json, Lines, visible};
+use crate::error::Error;
+use crate::output::{self, CLEAR, Json, Lines, Reader, visible};
 
 /// Most characters of what is waited for.
 const HINT_MAX: usize = 70;
@@ -34,8 +35,16 @@ struct Running<'a> {
     outcome: Option<(Outcome, u128)>,
 }
 
-/// Runs all checks, and writes each to `out` when it and those in front of it are done.
-pub(super) async fn run(checks: Vec<Check<'_>>, form: Form, out: &mut impl Write) -> Tally {
+/// Runs all checks, and prints each when it and those in front of it are done.
+///
+/// # Errors
+///
+/// When one cannot be printed.
+pub(super) async fn run(
+    checks: Vec<Check<'_>>,
+    form: Form,
+    print: impl Fn(String) -> Result<Reader, Error>,
+) -> Result<Tally, Error> {
     let begin = Instant::now();
     let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
     let mut running: Vec<_> = checks.into_iter().map(limited).collect();
@@ -57,21 +66,23 @@ pub(super) async fn run(checks: Vec<Check<'_>>, form: Form, out: &mut impl Write
                 Form::Lines => as_lines(&check.name, outcome, width),
                 Form::Json => as_json(&check.name, outcome, *millis),
             };
-            // A reader that has seen enough is no failure.
-            let _ = out.write_all(text.as_bytes());
+            // Whether anything is wrong is also said by the exit code, when nobody reads on.
+            if let Err(error) = print(text) {
+                return Poll::Ready(Err(error));
+            }
             told += 1;
         }
         let open = running.iter().filter(|running| running.outcome.is_none());
         let open: Vec<&str> = open.map(|running| running.check.name.as_str()).collect();
         if open.is_empty() {
             hint.erase();
-            return Poll::Ready(());
+            return Poll::Ready(Ok(()));
         }
         hint.show(&open);
         Poll::Pending
     })
-    .await;
-    tally
+    .await?;
+    Ok(tally)
 }
 
 fn limited(check: Check<'_>) -> Running<'_> {
@@ -145,6 +156,7 @@ impl Hint {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
     use std::time::Duration;
 
     use super::*;
@@ -172,10 +184,14 @@ mod tests {
             Check::now("works", || Outcome::ok("fine")),
             Check::new("cannot", Duration::from_secs(9), async { Err(Outcome::skip("no")) }),
         ];
-        let mut out = Vec::new();
-        let tally = run(checks, Form::Lines, &mut out).await;
+        let out = RefCell::new(String::new());
+        let print = |text: String| {
+            out.borrow_mut().push_str(&text);
+            Ok(Reader::There)
+        };
+        let tally = run(checks, Form::Lines, print).await.unwrap();
         assert_eq!(tally, Tally { failed: 1, warned: 0, all: 3 });
         let expected = "fail  hangs   not done within 0 s\nok    works   fine\nskip  cannot  no\n";
-        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        assert_eq!(out.into_inner(), expected);
     }
 }

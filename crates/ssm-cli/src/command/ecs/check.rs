@@ -1,7 +1,6 @@
 //! `ssm ecs check`: what a task needs so that commands can be run in its containers, as AWS's amazon-ecs-exec-checker has it.
 
 use std::fmt;
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
@@ -17,7 +16,7 @@ use super::place::{Ask, Chosen, Wanted, choose_task};
 use crate::args::EcsCheckArgs;
 use crate::config::Config;
 use crate::error::Error;
-use crate::output::{Json, Lines, visible};
+use crate::output::{Json, Lines, print, visible};
 
 /// The first platform of Fargate with the agent, of Windows and of all others.
 const FARGATE: ([u32; 3], [u32; 3]) = ([1, 0, 0], [1, 4, 0]);
@@ -39,8 +38,7 @@ pub(super) async fn run(mut args: EcsCheckArgs, config: &Config) -> Result<ExitC
     let task = choose_task(&ecs, &wanted, Ask::new(&args.connection)).await?;
     let findings = findings(&ecs, &task.cluster, &task.id, wanted.container()).await?;
     let text = if args.json { as_json(&findings) } else { as_lines(&findings).join("\n") + "\n" };
-    // A reader that has seen enough is no failure.
-    let _ = io::stdout().write_all(text.as_bytes());
+    print(&text)?;
     let failed = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

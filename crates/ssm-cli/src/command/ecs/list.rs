@@ -1,6 +1,5 @@
 //! `ssm ecs list`
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -11,7 +10,7 @@ use super::place::{Wanted, tasks_of};
 use crate::args::EcsListArgs;
 use crate::config::Config;
 use crate::error::Error;
-use crate::output::{Json, say};
+use crate::output::{Json, print, say};
 use crate::table::Table;
 
 /// Runs the command.
@@ -24,8 +23,7 @@ pub(super) async fn run(mut args: EcsListArgs, config: &Config) -> Result<ExitCo
     };
     let rows = found.iter().flat_map(|task| wanted.containers(task).into_iter().map(move |c| (task, c)));
     let text = if args.json { as_json(rows) } else { as_table(rows) };
-    // A reader that has seen enough is no failure.
-    let _ = io::stdout().write_all(text.as_bytes());
+    print(&text)?;
     if more == More::Maybe {
         say("there are more: name a cluster, a service or a task");
     }

@@ -104,6 +104,11 @@ impl Printer {
     fn error(&self) -> io::Error {
         self.failed.get().copied().unwrap_or(io::ErrorKind::BrokenPipe).into()
     }
+
+    /// Why nothing more can be written, once that is so.
+    pub(super) fn failure(&self) -> Arc<OnceLock<io::ErrorKind>> {
+        Arc::clone(&self.failed)
+    }
 }
 
 /// One output of one machine in whole lines.

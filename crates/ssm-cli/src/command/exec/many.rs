@@ -16,7 +16,7 @@ use crate::command::{LEAVE, shell};
 use crate::control::Control;
 use crate::error::{Error, FAILURE};
 use crate::options::{self, Source};
-use crate::output::{complain, say};
+use crate::output::{self, complain, say};
 use crate::process::{Signal, Signals};
 
 /// Most machines that have a session each when nothing is said about it.
@@ -74,7 +74,7 @@ pub(super) async fn run(args: &ExecArgs, line: &[u8]) -> Result<ExitCode, Error>
             ended = running.join_next() => match ended {
                 Some(Ok((target, outcome))) => tally.add(&target, &outcome),
                 Some(Err(error)) => return Err(Error::Local { what: "a task failed", source: error.into() }),
-                None => return Ok(tally.end(printed, &mut signals).await),
+                None => return tally.end(printed, &mut signals).await,
             },
             signal = signals.next() => {
                 tally.interrupted.get_or_insert(signal);
@@ -131,7 +131,9 @@ impl Tally {
             Outcome::Exit(0) => {}
             Outcome::Exit(code) => {
                 self.worst = self.worst.max(*code);
-                if self.form == Form::Prefixed {
+                // Where nobody reads the output, it is the end of the output that has ended the command.
+                let is_read = self.printer.failure().get().is_none();
+                if self.form == Form::Prefixed && is_read {
                     say(format_args!("{target}: exit code {code}"));
                 }
             }
@@ -149,18 +151,28 @@ impl Tally {
 
     /// Waits until all is written, and gives the exit code of all: that of a signal, or the largest. A reader that stands still is
     /// not waited for once a signal has come.
-    pub(super) async fn end(self, mut printed: Printed, signals: &mut Signals) -> ExitCode {
+    ///
+    /// # Errors
+    ///
+    /// When not all could be written, and somebody is there to read it.
+    pub(super) async fn end(self, mut printed: Printed, signals: &mut Signals) -> Result<ExitCode, Error> {
         let Self { printer, worst, mut interrupted, .. } = self;
+        let failure = printer.failure();
         // The last one, without which nothing comes any more.
         drop(printer);
         if interrupted.is_none() {
             tokio::select! {
-                _ = &mut printed => return ExitCode::from(worst),
+                _ = &mut printed => {}
                 signal = signals.next() => interrupted = Some(signal),
             }
         }
-        let _ = tokio::time::timeout(LEAVE, printed).await;
-        ExitCode::from(interrupted.map_or(worst, Signal::exit_code))
+        if interrupted.is_some() {
+            let _ = tokio::time::timeout(LEAVE, printed).await;
+        }
+        if let Some(kind) = failure.get() {
+            output::printed(Err((*kind).into()))?;
+        }
+        Ok(ExitCode::from(interrupted.map_or(worst, Signal::exit_code)))
     }
 }
 

@@ -91,7 +91,7 @@ pub(super) async fn run(
         }
     }
     drop(fleet);
-    Ok(tally.end(printed, signals).await)
+    tally.end(printed, signals).await
 }
 
 struct Fleet {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
-use std::io::Write;
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +15,7 @@ use tokio::sync::watch;
 use crate::args::ForwardArgs;
 use crate::error::ending;
 use crate::notify::Notifier;
-use crate::output::{Bytes, Json, Lines, Took, complain, say, unix_time, visible};
+use crate::output::{Bytes, Json, Lines, Took, complain, print_aside, say, unix_time, visible};
 use crate::reconnect;
 use crate::registry::{self, ForwardState, Tunnel};
 
@@ -406,8 +405,7 @@ impl State {
     fn write(&self, mut event: Value) {
         if self.output == Output::Program {
             event["time_ms"] = millis(unix_time()).into();
-            // A reader that is gone does not end the forwards.
-            let _ = writeln!(std::io::stdout().lock(), "{}", Json(event));
+            print_aside(format!("{}\n", Json(event)));
         }
     }
 

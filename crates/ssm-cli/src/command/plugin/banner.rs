@@ -1,6 +1,5 @@
 //! The sentences that wrappers of AWS's plugin look for, byte for byte.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use ssm_portfwd::{LocalAddr, Notice};
@@ -8,14 +7,7 @@ use ssm_session::{CloseReason, PortMode};
 
 use crate::command::{self, shell};
 use crate::error::ending;
-use crate::output::{Lines, visible};
-
-/// Writes to stdout. A reader that went away ends the session by other ways.
-pub(super) fn print(text: &str) {
-    let mut stdout = io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes());
-    let _ = stdout.flush();
-}
+use crate::output::{Lines, print_aside as print, visible};
 
 /// Text from elsewhere, on one line.
 pub(super) fn line(text: &str) -> impl std::fmt::Display + '_ {
@@ -34,7 +26,7 @@ impl Banner {
 
     /// Plugin `session.go`, `Execute`.
     pub(super) fn starting(&self) {
-        print(&format!("\nStarting session with SessionId: {}\n", self.session));
+        print(format!("\nStarting session with SessionId: {}\n", self.session));
     }
 
     /// Plugin `muxportforwarding.go`, `handleControlSignals`.
@@ -45,7 +37,7 @@ impl Banner {
     /// Plugin `streaming.go` `HandleChannelClosedMessage`, `sessionhandler.go` `ResumeSessionHandler`. Returns the exit code
     /// that tells how it went.
     pub(super) fn ended(&self, reason: &CloseReason) -> ExitCode {
-        print(&self.ending(reason));
+        print(self.ending(reason));
         match reason {
             CloseReason::Terminated | CloseReason::AgentClosed { detail: None, .. } => ExitCode::SUCCESS,
             _ => ExitCode::from(u8::MAX),
@@ -84,10 +76,10 @@ impl Banner {
                 match addrs.first() {
                     Some(LocalAddr::Unix(path)) => {
                         let path = path.display().to_string();
-                        print(&format!("Unix socket {} opened for sessionId {id}.\n", line(&path)));
+                        print(format!("Unix socket {} opened for sessionId {id}.\n", line(&path)));
                     }
                     Some(LocalAddr::Tcp(addr)) => {
-                        print(&format!("Port {} opened for sessionId {id}.\n", addr.port()));
+                        print(format!("Port {} opened for sessionId {id}.\n", addr.port()));
                     }
                     None => {}
                 }
@@ -97,7 +89,7 @@ impl Banner {
             }
             Notice::Opened { .. } if !*accepted => {
                 *accepted = true;
-                print(&match is_mux {
+                print(match is_mux {
                     true => format!("\nConnection accepted for session [{id}]\n"),
                     false => format!("Connection accepted for session {id}.\n"),
                 });
@@ -112,7 +104,7 @@ impl Banner {
 
 fn customer_message(text: &str) {
     if !text.is_empty() {
-        print(&format!("{}\n", visible(text, Lines::Kept)));
+        print(format!("{}\n", visible(text, Lines::Kept)));
     }
 }
 

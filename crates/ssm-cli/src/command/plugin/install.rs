@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs::{self, DirBuilder};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -12,7 +12,7 @@ use rustix::process::geteuid;
 
 use crate::args::{InstallArgs, UninstallArgs};
 use crate::error::Error;
-use crate::output::{Lines, say, visible};
+use crate::output::{Lines, print, say, visible};
 use crate::process::{is_program, is_same, own_path};
 
 /// What the AWS CLI starts.
@@ -129,10 +129,8 @@ pub(super) fn status() -> Result<ExitCode, Error> {
         let version = version(&plugin).unwrap_or_else(|| "no version".into());
         text += &format!("{}  {who}, {version}, {place}\n", plugin.display());
     }
-    // A reader that has seen enough is no failure.
-    let _ = io::stdout().write_all(visible(&text, Lines::Kept).to_string().as_bytes());
     if !text.is_empty() {
-        let _ = io::stdout().write_all(b"\n");
+        print(format!("{}\n", visible(&text, Lines::Kept)))?;
     }
     let is_used = in_path.first().is_some_and(|first| is_same(first, &own));
     if !is_used {

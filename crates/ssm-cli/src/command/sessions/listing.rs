@@ -1,6 +1,6 @@
 //! Which sessions there are.
 
-use std::io::{self, IsTerminal, Write as _};
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -14,7 +14,7 @@ use crate::config::{Config, Flags};
 use crate::error::Error;
 use crate::lookup;
 use crate::options;
-use crate::output::{Json, say};
+use crate::output::{Json, Reader, print, say};
 use crate::progress::Progress;
 use crate::remembered::{self, Fate};
 use crate::table::Listing;
@@ -36,10 +36,9 @@ pub(super) async fn run(mut args: SessionsArgs, config: &Config) -> Result<ExitC
     while let Some(page) = pages.next_page().await? {
         for session in &page {
             match &mut table {
-                Some(table) => table.row(row(session)),
+                Some(table) => table.row(row(session))?,
                 None => {
-                    if writeln!(io::stdout(), "{}", Json(to_json(session))).is_err() {
-                        // A reader that has seen enough is no failure.
+                    if print(format!("{}\n", Json(to_json(session))))? == Reader::Gone {
                         return Ok(ExitCode::SUCCESS);
                     }
                 }
@@ -50,7 +49,7 @@ pub(super) async fn run(mut args: SessionsArgs, config: &Config) -> Result<ExitC
     }
     drop(progress);
     if let Some(table) = table {
-        table.finish();
+        table.finish()?;
     }
     if shown == 0 {
         say(if which.all || which.owner.is_some() {

@@ -1,7 +1,6 @@
 //! Sessions that an earlier run has left behind.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use aws_sdk_ssm::types::{SessionFilter, SessionFilterKey, SessionState};
@@ -13,7 +12,7 @@ use crate::args::{ConnectionArgs, OrphansArgs};
 use crate::config::{Config, Flags};
 use crate::error::Error;
 use crate::options;
-use crate::output::{Json, complain, say};
+use crate::output::{Json, complain, print, say};
 use crate::remembered::{self, Fate, Remembered};
 use crate::table::Table;
 
@@ -25,7 +24,7 @@ pub(super) async fn run(args: &OrphansArgs, config: &Config) -> Result<ExitCode,
         say("no sessions were left behind");
     }
     let text = if args.json {
-        orphans.iter().map(|orphan| format!("{}\n", Json(to_json(orphan)))).collect()
+        orphans.iter().map(|orphan| format!("{}\n", Json(to_json(orphan)))).collect::<String>()
     } else {
         let mut table = Table::new(["SESSION", "TARGET", "REGION", "PROFILE", "STARTED"]);
         for orphan in orphans {
@@ -35,8 +34,7 @@ pub(super) async fn run(args: &OrphansArgs, config: &Config) -> Result<ExitCode,
         }
         table.text()
     };
-    // A reader that has seen enough is no failure.
-    let _ = io::stdout().write_all(text.as_bytes());
+    print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
