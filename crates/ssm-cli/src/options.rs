@@ -50,21 +50,27 @@ impl Source {
         Ok(Self::Attach(Some(endpoint), Box::new(network::route(connection)?)))
     }
 
-    /// Opens a session; the one that was started elsewhere once.
-    pub(crate) async fn open(
+    /// Opens a session, unless `leave` comes first; the one that was started elsewhere once.
+    pub(crate) async fn open_unless<L>(
         &mut self,
         request: &StartSession,
         config: Config,
-    ) -> Result<Session<Control>, Error> {
+        leave: impl Future<Output = L>,
+    ) -> Result<Result<Session<Control>, L>, Error> {
         match self {
-            Self::Api(control) => Ok(Session::start((**control).clone(), request, config).await?),
-            Self::Attach(endpoint, route) => match endpoint.take() {
-                Some(endpoint) => {
-                    let config = Config { route: Some(Route::clone(route)), ..config };
-                    Ok(Session::open(Control::Attached, endpoint, config).await?)
+            Self::Api(control) => {
+                Ok(Session::start_unless((**control).clone(), request, config, leave).await?)
+            }
+            Self::Attach(endpoint, route) => {
+                let endpoint = endpoint.take();
+                let endpoint =
+                    endpoint.ok_or_else(|| Error::Usage("--attach has one session: give one -L".into()))?;
+                let config = Config { route: Some(Route::clone(route)), ..config };
+                tokio::select! {
+                    session = Session::open(Control::Attached, endpoint, config) => Ok(Ok(session?)),
+                    left = leave => Ok(Err(left)),
                 }
-                None => Err(Error::Usage("--attach has one session: give one -L".into())),
-            },
+            }
         }
     }
 }

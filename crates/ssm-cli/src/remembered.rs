@@ -148,11 +148,6 @@ pub(crate) fn ending(session: &str) {
     }
 }
 
-/// What is started in this moment is left to the service: it may be there, and nobody will know.
-pub(crate) fn give_up() {
-    own().values_mut().for_each(|phase| *phase = Phase::Ending);
-}
-
 /// A session is over.
 pub(crate) fn ended(session: &str) {
     own().remove(session);

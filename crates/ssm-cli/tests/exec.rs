@@ -5,10 +5,13 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,7 +19,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use ssm_loopback::{Config, Document, Profile};
 use tempfile::TempDir;
 
-use crate::common::{Here, Outcome, Program};
+use crate::common::fake_aws::{Asked, FakeAws};
+use crate::common::{Here, Outcome, Program, ssm};
 
 fn config(profile: Profile) -> Config {
     Config { profile, ..Config::default() }
@@ -198,6 +202,52 @@ fn a_reader_that_stands_still_does_not_keep_ctrl_c_away() {
         thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn ctrl_c_leaves_no_session_that_is_being_opened() {
+    let targets: Vec<_> = (1..=6).map(|number| format!("i-0000000000000000{number}")).collect();
+    // Takes connections and never says a word.
+    let gateway = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = format!("ws://{}/v1/data-channel/s", gateway.local_addr().unwrap());
+    let last = targets[2].clone();
+    let (late, answered_late) = mpsc::channel::<()>();
+    let answered_late = Mutex::new(answered_late);
+    let aws = FakeAws::start(move |asked| {
+        let Some(id) =
+            asked.operation().filter(|operation| *operation == "StartSession").and_then(|_| id(asked))
+        else {
+            return (200, "{}".into());
+        };
+        if id == last {
+            // Under way when the signal comes.
+            let _ = answered_late.lock().unwrap().recv();
+        }
+        (200, format!(r#"{{"SessionId":"s-{id}","StreamUrl":"{stream}","TokenValue":"t"}}"#))
+    });
+    let mut command = ssm(&["exec", "--targets", &targets.join(","), "--", "true"]);
+    aws.apply(&mut command);
+    command.env("AWS_REGION", "eu-west-1");
+    command.env("AWS_ACCESS_KEY_ID", "AKIA").env("AWS_SECRET_ACCESS_KEY", "secret");
+    let mut program = Program::start(&mut command);
+    program.wait_for(|_| (aws.asked_with("AmazonSSM.StartSession").len() == 3).then_some(()));
+    program.signal(Signal::INT);
+    // Those that had not begun are told of at once.
+    program.wait_for(|program| program.stderr().contains("not started").then_some(()));
+    late.send(()).unwrap();
+    let outcome = program.wait();
+    assert_eq!(outcome.status.code(), Some(130), "{outcome:?}");
+    assert_eq!(outcome.stderr.matches("not started").count(), targets.len(), "{outcome:?}");
+    let ended: BTreeSet<_> = aws.asked_with("AmazonSSM.TerminateSession").iter().filter_map(id).collect();
+    assert_eq!(ended, targets[..3].iter().map(|target| format!("s-{target}")).collect());
+    assert_eq!(aws.asked_with("AmazonSSM.StartSession").len(), 3);
+}
+
+/// The machine or the session that a call is about.
+fn id(asked: &Asked) -> Option<String> {
+    let (_, body) = asked.text.split_once("\r\n\r\n")?;
+    let body: serde_json::Value = serde_json::from_str(body).ok()?;
+    Some(body.get("Target").or_else(|| body.get("SessionId"))?.as_str()?.to_owned())
 }
 
 #[test]

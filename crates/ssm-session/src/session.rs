@@ -1,20 +1,22 @@
 //! The driver: moves frames between a channel and a WebSocket, and dials again when the channel says so.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use futures_util::{Sink, Stream};
 use ssm_channel::{
     Channel, CloseReason, DataKey, Event, KeyRequest, Ready, Role, Room, SendError, SessionKind, Stats,
     Transmit,
 };
 use ssm_proto::{MessageBuf, PayloadType, Token};
-use tokio::time::Sleep;
+use tokio::time::{Sleep, timeout};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::control::{
@@ -33,6 +35,9 @@ use crate::watch::{self, WallClock};
 
 /// How long ending a session by API may take.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The same for one that was never opened, and how long its start may take, once somebody wants to leave.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The same for a user who leaves while there is no connection, and hence little hope.
 const TERMINATE_OFFLINE: Duration = Duration::from_secs(1);
@@ -172,21 +177,50 @@ impl<C: ControlPlane> Session<C> {
     /// # Errors
     ///
     /// When the API refuses, or the data channel cannot be opened.
-    pub async fn start(control: C, request: &StartSession, mut config: Config) -> Result<Self, SessionError> {
+    pub async fn start(control: C, request: &StartSession, config: Config) -> Result<Self, SessionError> {
+        match Self::start_unless(control, request, config, std::future::pending::<Infallible>()).await? {
+            Ok(session) => Ok(session),
+            Err(never) => match never {},
+        }
+    }
+
+    /// The same, unless `leave` comes first, whose output is handed on then. What was started until then is ended again, as far as
+    /// the API answers within 2 s.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_unless<L>(
+        control: C,
+        request: &StartSession,
+        mut config: Config,
+        leave: impl Future<Output = L>,
+    ) -> Result<Result<Self, L>, SessionError> {
         if request.is_port() {
             config.channel.assume_ready = None;
         }
         config.target.get_or_insert_with(|| request.target.clone());
-        let endpoint = control.start(request).await?;
-        let id = endpoint.session_id.clone();
+        let mut leave = pin!(leave);
         let control = Arc::new(control);
-        match Self::open_shared(Arc::clone(&control), endpoint, config).await {
-            Ok(session) => Ok(session),
-            Err(error) => {
-                let _ = tokio::time::timeout(TERMINATE_TIMEOUT, control.terminate(&id)).await;
-                Err(error)
+        let mut starting = pin!(control.start(request));
+        let endpoint = match select(starting.as_mut(), leave.as_mut()).await {
+            Either::Left((started, _)) => started?,
+            Either::Right((left, _)) => {
+                if let Ok(Ok(endpoint)) = timeout(LEAVE_TIMEOUT, starting).await {
+                    let _ = timeout(LEAVE_TIMEOUT, control.terminate(&endpoint.session_id)).await;
+                }
+                return Ok(Err(left));
             }
-        }
+        };
+        let id = endpoint.session_id.clone();
+        let opening = pin!(Self::open_shared(Arc::clone(&control), endpoint, config));
+        let (not_opened, limit) = match select(opening, leave).await {
+            Either::Left((Ok(session), _)) => return Ok(Ok(session)),
+            Either::Left((Err(error), _)) => (Err(error), TERMINATE_TIMEOUT),
+            Either::Right((left, _)) => (Ok(Err(left)), LEAVE_TIMEOUT),
+        };
+        let _ = timeout(limit, control.terminate(&id)).await;
+        not_opened
     }
 
     /// Opens the data channel of a session that `control` can resume and end.
@@ -413,7 +447,7 @@ impl<C: ControlPlane> Session<C> {
             CloseReason::Terminated if !self.is_connected() => TERMINATE_OFFLINE,
             _ => TERMINATE_TIMEOUT,
         };
-        match tokio::time::timeout(limit, self.control.terminate(&self.id)).await {
+        match timeout(limit, self.control.terminate(&self.id)).await {
             Ok(ended) => Ok(ended?),
             Err(_elapsed) => Ok(()),
         }
@@ -647,7 +681,7 @@ impl<C: ControlPlane> Session<C> {
 
 /// Gets a new token and opens a new WebSocket with it.
 async fn resume<C: ControlPlane>(control: Arc<C>, config: Config, id: SessionId, old_url: String) -> Dialled {
-    let resumed = tokio::time::timeout(RESUME_TIMEOUT, control.resume(&id)).await;
+    let resumed = timeout(RESUME_TIMEOUT, control.resume(&id)).await;
     let endpoint = match resumed.unwrap_or_else(|_elapsed| Err(unanswered())) {
         Ok(Resumed::Endpoint(endpoint)) => endpoint,
         Ok(Resumed::SessionOver) => return Dialled::SessionOver,

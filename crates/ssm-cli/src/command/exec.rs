@@ -131,7 +131,7 @@ async fn without_terminal(
     line: &[u8],
     target: String,
     source: &mut Source,
-    signals: Signals,
+    mut signals: Signals,
 ) -> Result<ExitCode, Error> {
     let document = args.document.clone().unwrap_or_default();
     let line = std::str::from_utf8(line).map_err(|_| {
@@ -139,9 +139,12 @@ async fn without_terminal(
     })?;
     let line = format!("sh -c '{}'", line.replace('\'', r"'\''"));
     let request = StartSession::document(target, &document).parameter("command", line);
-    let session = source
-        .open(&request.reason(args.connection.reason.clone()), options::shell_config(args.reconnect))
-        .await?;
+    let (request, config) =
+        (request.reason(args.connection.reason.clone()), options::shell_config(args.reconnect));
+    let session = match command::open_only(source, &request, config, &mut signals).await? {
+        Opened::Session(session) => *session,
+        Opened::Left(signal) => return Ok(ExitCode::from(signal.exit_code())),
+    };
     drop(signals);
     let exit = ssm_shell::run(session, Io::stdio()?, shell::tell).await?;
     if exit.code.is_none() && exit.ended_by == EndedBy::Session {

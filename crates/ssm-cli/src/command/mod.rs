@@ -76,20 +76,9 @@ async fn open_only(
     config: Config,
     signals: &mut Signals,
 ) -> Result<Opened, Error> {
-    let mut opening = std::pin::pin!(source.open(request, config));
-    tokio::select! {
-        session = &mut opening => Ok(Opened::Session(Box::new(session?))),
-        signal = signals.next() => {
-            match tokio::time::timeout(LEAVE, opening).await {
-                Ok(Ok(session)) => end(session).await,
-                Ok(Err(_)) => {}
-                Err(_elapsed) => {
-                    #[cfg(feature = "aws")]
-                    crate::remembered::give_up();
-                }
-            }
-            Ok(Opened::Left(signal))
-        }
+    match source.open_unless(request, config, signals.next()).await? {
+        Ok(session) => Ok(Opened::Session(Box::new(session))),
+        Err(signal) => Ok(Opened::Left(signal)),
     }
 }
 

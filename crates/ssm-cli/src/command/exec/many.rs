@@ -1,5 +1,6 @@
 //! One command on many machines.
 
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -42,29 +43,37 @@ pub(super) async fn run(args: &ExecArgs, line: &[u8]) -> Result<ExitCode, Error>
     for target in targets {
         let command = Command::new(line).map_err(Error::CommandLine)?;
         let request = with_document(command.request(&target), args);
-        let (sender, receiver) = mpsc::channel(SIGNALS);
+        let (sender, mut receiver) = mpsc::channel(SIGNALS);
         senders.push(sender);
         let (places, limiter, control) = (Arc::clone(&places), limiter.clone(), Control::clone(&control));
         let (config, printer) = (options::command_config(args.reconnect), printer.clone());
         running.spawn(async move {
             let target: Arc<str> = target.into();
+            let not_started = || Outcome::Failed("not started".into());
             let Ok(_place) = places.acquire().await else {
-                return (target, Outcome::Failed("not started".into()));
+                return (target, not_started());
             };
             let outputs =
                 [Stream::Output, Stream::Error].map(|stream| Lines::new(&target, stream, form, &printer));
             let result = async {
-                limiter.turn().await;
-                let session = Session::start(control, &request, config).await?;
+                let session = {
+                    let mut leave = pin!(receiver.recv());
+                    tokio::select! {
+                        () = limiter.turn() => {}
+                        _signal = &mut leave => return Ok(not_started()),
+                    }
+                    match Session::start_unless(control, &request, config, leave).await? {
+                        Ok(session) => session,
+                        Err(_signal) => return Ok(not_started()),
+                    }
+                };
                 let io = CommandIo::streams(outputs[0].writer(), outputs[1].writer()).signals(receiver);
-                Ok::<_, Error>(ssm_shell::exec(session, &command, io, shell::explain).await?)
+                Ok::<_, Error>(Outcome::Exit(
+                    ssm_shell::exec(session, &command, io, shell::explain).await?.code,
+                ))
             };
-            let result = result.await;
+            let outcome = result.await.unwrap_or_else(|error| Outcome::Failed(error.to_string()));
             outputs.iter().for_each(Lines::finish);
-            let outcome = match result {
-                Ok(completed) => Outcome::Exit(completed.code),
-                Err(error) => Outcome::Failed(error.to_string()),
-            };
             (target, outcome)
         });
     }
@@ -78,7 +87,7 @@ pub(super) async fn run(args: &ExecArgs, line: &[u8]) -> Result<ExitCode, Error>
             },
             signal = signals.next() => {
                 tally.interrupted.get_or_insert(signal);
-                // Those that wait for their turn are not begun; those that are opening leave.
+                // Those that wait for their turn are not begun, and those that are opening leave.
                 places.close();
                 for sender in &senders {
                     let _ = sender.try_send(remote(signal));
