@@ -41,6 +41,7 @@ mod remembered;
 mod sign_on;
 mod stdio;
 mod table;
+mod version;
 
 use std::env;
 use std::ffi::{OsStr, OsString};

@@ -155,6 +155,22 @@ fn the_plugin_is_installed_and_what_was_there_comes_back() {
 }
 
 #[test]
+fn a_plugin_that_does_not_end_or_says_too_much_is_none_with_a_version() {
+    let home = Home::new();
+    let folders = ["hangs", "floods"].map(|name| home.path(name));
+    for (folder, does) in folders.iter().zip(["exec sleep 600", "exec yes 1.2.3.4"]) {
+        fs::create_dir(folder).unwrap();
+        let plugin = folder.join("session-manager-plugin");
+        fs::write(&plugin, format!("#!/bin/sh\n{does}\n")).unwrap();
+        fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:{}:/usr/bin:/bin", folders[0].display(), folders[1].display());
+    let status = Program::start(home.ssm(&["plugin", "status"]).env("PATH", &path)).wait();
+    assert_eq!(status.status.code(), Some(1), "{status:?}");
+    assert_eq!(status.stdout.matches("another program, no version, ").count(), 2, "{status:?}");
+}
+
+#[test]
 fn a_folder_outside_of_path_is_made_and_told() {
     let home = Home::new();
     let mut command = home.ssm(&["plugin", "install"]);

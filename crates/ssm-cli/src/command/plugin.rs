@@ -40,7 +40,7 @@ pub(crate) async fn command(args: PluginArgs) -> Result<ExitCode, Error> {
         None => run(args.args).await,
         Some(PluginCommand::Install(args)) => install::install(args),
         Some(PluginCommand::Uninstall(args)) => install::uninstall(args),
-        Some(PluginCommand::Status) => install::status(),
+        Some(PluginCommand::Status) => install::status().await,
     }
 }
 

@@ -1,18 +1,11 @@
 //! Programs on this machine that have to do with sessions.
 
 use std::env;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-
-use tokio::io::AsyncReadExt;
-use tokio::process::Command;
+use std::path::PathBuf;
 
 use super::outcome::{Finding, Outcome};
 use crate::process;
-
-/// What a program may say of its version.
-const SAID_MAX: u64 = 4096;
+use crate::version::says;
 
 /// From here on the AWS CLI does not call a plugin outdated (AWS CLI `sessionmanager.py`), and AWS supports it.
 const PLUGIN_SINCE: [u64; 4] = [1, 2, 764, 0];
@@ -80,29 +73,6 @@ fn find(name: &str) -> Option<PathBuf> {
     process::find(name, &env::var_os("PATH")?)
 }
 
-/// The first line a program says of itself, on either way out.
-async fn says(program: &Path, flag: &str) -> Result<String, String> {
-    let mut command = Command::new(program);
-    command.arg(flag).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let mut child = command.spawn().map_err(|error| format!("it does not run: {error}"))?;
-    let (out, err) = (child.stdout.take(), child.stderr.take());
-    let mut said = Vec::new();
-    let read = async || -> io::Result<()> {
-        if let Some(out) = out {
-            out.take(SAID_MAX).read_to_end(&mut said).await?;
-        }
-        if let Some(err) = err {
-            err.take(SAID_MAX).read_to_end(&mut said).await?;
-        }
-        Ok(())
-    };
-    read().await.map_err(|error| error.to_string())?;
-    let status = child.wait().await.map_err(|error| error.to_string())?;
-    let said = String::from_utf8_lossy(&said);
-    let line = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-    if status.success() { Ok(line.to_owned()) } else { Err(format!("{status}: {line}")) }
-}
-
 /// As the AWS CLI reads it: up to four numbers.
 fn version(text: &str) -> Option<[u64; 4]> {
     let mut numbers = [0; 4];
@@ -128,12 +98,5 @@ mod tests {
         for wrong in ["", "1.2.3.4.5", "1.x", "1.2.764.0-rc", "The plugin was installed"] {
             assert_eq!(version(wrong), None, "{wrong}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_program_that_fails_is_told_with_what_it_says() {
-        let sh = find("sh").unwrap();
-        assert!(says(&sh, "--no-such-flag").await.unwrap_err().contains("exit status"));
-        assert!(says(Path::new("/nonexistent/ssh"), "-V").await.unwrap_err().contains("does not run"));
     }
 }

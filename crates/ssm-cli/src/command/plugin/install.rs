@@ -5,7 +5,8 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
+use std::time::Duration;
 
 use directories::BaseDirs;
 use rustix::process::geteuid;
@@ -14,6 +15,7 @@ use crate::args::{InstallArgs, UninstallArgs};
 use crate::error::Error;
 use crate::output::{Lines, print, say, visible};
 use crate::process::{is_program, is_same, own_path};
+use crate::version::says;
 
 /// What the AWS CLI starts.
 const NAME: &str = "session-manager-plugin";
@@ -29,6 +31,9 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// Longest answer of a plugin to `--version` that is shown.
 const VERSION_MAX: usize = 64;
+
+/// How long that may take.
+const VERSION_LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs `ssm plugin install`.
 pub(super) fn install(args: &InstallArgs) -> Result<ExitCode, Error> {
@@ -112,7 +117,7 @@ pub(super) fn uninstall(args: &UninstallArgs) -> Result<ExitCode, Error> {
 }
 
 /// Runs `ssm plugin status`.
-pub(super) fn status() -> Result<ExitCode, Error> {
+pub(super) async fn status() -> Result<ExitCode, Error> {
     let own = own_path().map_err(Error::local("cannot find this program"))?;
     let path = folders(&env::var_os("PATH").unwrap_or_default());
     let in_path = plugins(&path);
@@ -126,7 +131,7 @@ pub(super) fn status() -> Result<ExitCode, Error> {
             _ if number < in_path.len() => "hidden by the first",
             _ => "not in PATH",
         };
-        let version = version(&plugin).unwrap_or_else(|| "no version".into());
+        let version = version(&plugin).await.unwrap_or_else(|| "no version".into());
         text += &format!("{}  {who}, {version}, {place}\n", plugin.display());
     }
     if !text.is_empty() {
@@ -140,14 +145,11 @@ pub(super) fn status() -> Result<ExitCode, Error> {
 }
 
 /// What a plugin says of itself, as the AWS CLI asks it.
-fn version(plugin: &Path) -> Option<String> {
-    let output =
-        Command::new(plugin).arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let text = text.trim();
+async fn version(plugin: &Path) -> Option<String> {
+    let text = tokio::time::timeout(VERSION_LIMIT, says(plugin, "--version")).await.ok()?.ok()?;
     let is_version =
         !text.is_empty() && text.len() <= VERSION_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
-    is_version.then(|| text.to_owned())
+    is_version.then_some(text)
 }
 
 /// The folders of PATH. One that depends on where a user is says nothing about the next time.
@@ -206,22 +208,38 @@ fn put(own: &Path, folder: &Path, force: bool) -> Result<Put, Error> {
             link.display()
         )));
     }
-    if keep && fs::symlink_metadata(&aside).is_ok() {
+    // The same one is there when an earlier try was cut short.
+    if keep && fs::symlink_metadata(&aside).is_ok() && !are_one(&aside, &link) {
         return Err(Error::InTheWay(format!("{} is there already: move it away first", aside.display())));
     }
     let fresh = folder.join(format!("{NAME}.{}", std::process::id()));
-    let made = (|| {
-        symlink(own, &fresh)?;
-        if keep {
-            fs::rename(&link, &aside)?;
-        }
-        fs::rename(&fresh, &link)
-    })();
+    let made = symlink(own, &fresh).and_then(|()| match keep {
+        true => exchange(&fresh, &link, &aside),
+        false => fs::rename(&fresh, &link),
+    });
     if made.is_err() {
         let _ = fs::remove_file(&fresh);
     }
     made.map_err(failed)?;
     Ok(if keep { Put::Aside } else { Put::New })
+}
+
+/// Puts `fresh` in the place of `link`, which is `aside` then. There is a plugin at every moment where the system can give a file
+/// two names, and again one after a failure in any case.
+fn exchange(fresh: &Path, link: &Path, aside: &Path) -> io::Result<()> {
+    let is_linked = are_one(link, aside) || fs::hard_link(link, aside).is_ok();
+    if !is_linked {
+        fs::rename(link, aside)?;
+    }
+    fs::rename(fresh, link).inspect_err(|_| {
+        let _ = if is_linked { fs::remove_file(aside) } else { fs::rename(aside, link) };
+    })
+}
+
+/// Whether two names are those of one file, or of one link.
+fn are_one(one: &Path, other: &Path) -> bool {
+    let file = |path: &Path| fs::symlink_metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    file(one).is_some_and(|one| Some(one) == file(other))
 }
 
 /// Whether a link leads to this program. A copy of it may be there for reasons of its own.
@@ -286,6 +304,30 @@ mod tests {
         fs::write(place.folder.path().join(NAME), "others").unwrap();
         assert!(place.put(true).unwrap_err().contains("move it away"));
         assert_eq!((place.read(NAME), place.read(ASIDE)), ("others".into(), "theirs".into()));
+    }
+
+    #[test]
+    fn a_failure_leaves_the_plugin_that_was_there() {
+        let place = Place::new();
+        let [link, aside, fresh] = [NAME, ASIDE, "fresh"].map(|name| place.folder.path().join(name));
+        fs::write(&link, "theirs").unwrap();
+        assert!(exchange(&fresh, &link, &aside).is_err());
+        assert!(place.read(NAME) == "theirs" && !aside.exists());
+        // A folder has no second name.
+        fs::remove_file(&link).unwrap();
+        fs::create_dir(&link).unwrap();
+        assert!(exchange(&fresh, &link, &aside).is_err());
+        assert!(link.is_dir() && !aside.exists());
+    }
+
+    #[test]
+    fn an_exchange_that_was_cut_short_is_made_up_for() {
+        let place = Place::new();
+        let [link, aside] = [NAME, ASIDE].map(|name| place.folder.path().join(name));
+        fs::write(&link, "theirs").unwrap();
+        fs::hard_link(&link, &aside).unwrap();
+        assert_eq!(place.put(true), Ok(Put::Aside));
+        assert_eq!((place.read(NAME), place.read(ASIDE)), ("ours".into(), "theirs".into()));
     }
 
     #[test]
