@@ -33,13 +33,10 @@ impl Progress {
         self.bar.set_message(format!("{} {}", HumanCount(count as u64), self.what));
         self.bar.tick();
     }
-}
 
-#[cfg(feature = "lookup")]
-impl Progress {
     /// Takes the line away while something is said.
-    pub(crate) fn suspend(&self, say: impl FnOnce()) {
-        self.bar.suspend(say);
+    pub(crate) fn suspend<T>(&self, say: impl FnOnce() -> T) -> T {
+        self.bar.suspend(say)
     }
 }
 

@@ -1,13 +1,20 @@
 //! Rows in columns, for people: on a terminal and in a pipe alike, without lines around them.
 
+#[cfg(feature = "aws")]
+use std::io::{self, IsTerminal};
+
 use comfy_table::Cell;
 use comfy_table::presets::NOTHING;
+#[cfg(feature = "aws")]
+use serde_json::Value;
 
 #[cfg(feature = "aws")]
 use crate::error::Error;
 #[cfg(feature = "aws")]
-use crate::output::print;
+use crate::output::{Json, Reader, print};
 use crate::output::{Lines, visible};
+#[cfg(feature = "aws")]
+use crate::progress::Progress;
 
 /// Spaces between two columns.
 const GAP: u16 = 2;
@@ -56,46 +63,81 @@ impl<const N: usize> Table<N> {
     }
 }
 
-/// Rows a [`Listing`] holds before it is written.
+/// Rows of a table that [`Rows`] holds before they are written.
 #[cfg(feature = "aws")]
 const HELD: usize = 5_000;
 
-/// A table on stdout without end: after each [`HELD`] rows what there is is written, and the widths of the columns are those of the rows that
-/// follow.
+/// Rows on stdout without end: a table for people or lines of JSON for programs, and a line on stderr that says how far it is.
+///
+/// Of a table, what there is is written after each [`HELD`] rows, and the widths of the columns are those of the rows that follow.
 #[cfg(feature = "aws")]
-#[derive(Debug)]
-pub(crate) struct Listing<const N: usize> {
-    table: Table<N>,
+pub(crate) struct Rows<const N: usize> {
+    /// `None` for JSON.
+    table: Option<Table<N>>,
     held: usize,
+    progress: Progress,
 }
 
 #[cfg(feature = "aws")]
-impl<const N: usize> Listing<N> {
-    /// A table whose first line names the columns.
-    pub(crate) fn new(head: [&str; N]) -> Self {
-        Self { table: Table::new(head), held: 0 }
+impl<const N: usize> Rows<N> {
+    /// Rows of `what`, of which there are many; `head` names the columns of a table.
+    pub(crate) fn new(head: [&str; N], form: Form, what: &'static str) -> Self {
+        // Lines that come while it is shown would tear it.
+        let progress = Progress::start_if(form == Form::Table || !io::stdout().is_terminal(), what);
+        Self { table: (form == Form::Table).then(|| Table::new(head)), held: 0, progress }
     }
 
-    /// Adds a row.
-    pub(crate) fn row(&mut self, cells: [impl AsRef<str>; N]) -> Result<(), Error> {
-        self.table.row(cells);
+    /// Adds what `cells` shows in a table, or `json` to programs.
+    pub(crate) fn add(
+        &mut self,
+        cells: impl FnOnce() -> [String; N],
+        json: impl FnOnce() -> Value,
+    ) -> Result<Reader, Error> {
+        let Some(table) = &mut self.table else {
+            return print(format!("{}\n", Json(json())));
+        };
+        table.row(cells());
         self.held += 1;
-        if self.held == HELD {
-            self.write()?;
-        }
-        Ok(())
+        if self.held < HELD { Ok(Reader::There) } else { self.write() }
+    }
+
+    /// Says that this many have been looked at.
+    pub(crate) fn looked_at(&self, count: usize) {
+        self.progress.set(count);
+    }
+
+    /// Takes the line that says so away while something else is said.
+    #[cfg(feature = "lookup")]
+    pub(crate) fn suspend(&self, say: impl FnOnce()) {
+        self.progress.suspend(say);
     }
 
     /// Writes the rest.
     pub(crate) fn finish(mut self) -> Result<(), Error> {
-        self.write()
+        self.write().map(drop)
     }
 
-    fn write(&mut self) -> Result<(), Error> {
-        let text = std::mem::replace(&mut self.table, Table::headless()).text();
+    fn write(&mut self) -> Result<Reader, Error> {
+        let Some(table) = &mut self.table else { return Ok(Reader::There) };
+        let text = std::mem::replace(table, Table::headless()).text();
         self.held = 0;
-        print(text)?;
-        Ok(())
+        self.progress.suspend(|| print(text))
+    }
+}
+
+/// Who rows are for.
+#[cfg(feature = "aws")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Table,
+    Json,
+}
+
+#[cfg(feature = "aws")]
+impl Form {
+    /// What `--json` means.
+    pub(crate) fn of(json: bool) -> Self {
+        if json { Self::Json } else { Self::Table }
     }
 }
 

@@ -19,7 +19,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 use ssm_loopback::Config;
 
-use common::{Here, OnTerminal, Outcome, Program};
+use common::fake_aws::FakeAws;
+use common::{Here, OnTerminal, Outcome, Program, ssm};
 
 const WEB: &str = "i-0aaaaaaaaaaaaaaaa";
 
@@ -193,6 +194,32 @@ fn the_progress_of_a_list_goes_when_it_is_done() {
         "{:?}",
         outcome.stderr
     );
+}
+
+#[test]
+fn the_progress_of_a_list_is_in_no_line_of_a_long_table() {
+    let page = |first: u32, token: &str| {
+        let nodes = (first..first + 3_000).map(|number| {
+            format!(r#"{{"InstanceId":"mi-{number:017}","PingStatus":"Online","ComputerName":"web"}}"#)
+        });
+        let nodes: Vec<_> = nodes.collect();
+        format!(r#"{{"InstanceInformationList":[{}]{token}}}"#, nodes.join(","))
+    };
+    let aws = FakeAws::start(move |asked| match asked.has("NextToken") {
+        false => (200, page(0, r#","NextToken":"more""#)),
+        true => (200, page(3_000, "")),
+    });
+    let home = tempfile::tempdir().unwrap();
+    let mut command = ssm(&["list"]);
+    aws.apply(&mut command);
+    command.env("AWS_REGION", "eu-west-1").env("XDG_CACHE_HOME", home.path());
+    command.env("AWS_ACCESS_KEY_ID", "AKIA").env("AWS_SECRET_ACCESS_KEY", "secret");
+    let outcome = OnTerminal::with_stdout(&command, 120).wait();
+    // What is cleared is gone.
+    let lines: Vec<_> = outcome.stderr.lines().map(|line| line.rsplit("\x1b[2K").next().unwrap()).collect();
+    assert!(outcome.stderr.contains("3,000 machines") && lines[0].starts_with("ID "), "{:?}", &lines[..3]);
+    let rows = lines.iter().filter(|line| line.starts_with("mi-0"));
+    assert_eq!(rows.count(), 6_000);
 }
 
 #[test]
@@ -386,7 +413,7 @@ impl Ec2 {
 
     /// Runs `ssm` with nothing but this EC2.
     fn run(&self, home: &Path, args: &[&str]) -> Outcome {
-        let mut command = common::ssm(args);
+        let mut command = ssm(args);
         command
             .env("AWS_REGION", "eu-west-1")
             .env("AWS_ACCESS_KEY_ID", "AKID")

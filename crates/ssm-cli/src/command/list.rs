@@ -18,8 +18,6 @@ pub(crate) use with_lookup::run;
 
 #[cfg(feature = "lookup")]
 mod with_lookup {
-    use std::io::{self, IsTerminal};
-
     use aws_sdk_ssm::primitives::{DateTime, DateTimeFormat};
     use serde_json::json;
     use ssm_resolve::{Match, Node, NodeFilter, NodePages};
@@ -29,13 +27,14 @@ mod with_lookup {
     use crate::config::Flags;
     use crate::lookup;
     use crate::options;
-    use crate::output::{Json, Reader, print, say};
+    use crate::output::{Reader, say};
     use crate::process::Signals;
-    use crate::progress::Progress;
-    use crate::table::Listing;
+    use crate::table::{Form, Rows};
 
     /// Names that are remembered for completing them.
     const NAMES_KEPT: usize = 500;
+
+    const HEAD: [&str; 7] = ["ID", "NAME", "STATE", "PING", "AGENT", "PLATFORM", "ADDRESS"];
 
     /// Runs the command.
     pub(crate) async fn run(mut args: ListArgs, config: &Config) -> Result<ExitCode, Error> {
@@ -53,13 +52,10 @@ mod with_lookup {
     async fn list(args: &ListArgs, asked: &[NodeFilter], own: &[(Property, Pattern)]) -> Result<(), Error> {
         let account = options::account(&args.connection).await?;
         let mut pages = lookup::inventory(&account, &args.connection).node_pages(asked)?;
-        // Lines that come while it is shown would tear it.
-        let progress = Progress::start_if(!args.json || !io::stdout().is_terminal(), "machines");
-        let mut table = (!args.json)
-            .then(|| Listing::new(["ID", "NAME", "STATE", "PING", "AGENT", "PLATFORM", "ADDRESS"]));
+        let mut rows = Rows::new(HEAD, Form::of(args.json), "machines");
         let mut names: Vec<(String, Match)> = Vec::new();
         let (mut seen, mut shown) = (0, 0);
-        while let Some(page) = next_page(&mut pages, &progress).await {
+        while let Some(page) = next_page(&mut pages, &rows).await {
             let page = page?;
             seen += page.len();
             for node in page.iter().filter(|node| own.iter().all(|(of, pattern)| pattern.fits(of.of(node)))) {
@@ -67,21 +63,13 @@ mod with_lookup {
                 if names.len() < NAMES_KEPT {
                     names.extend(name(node));
                 }
-                match &mut table {
-                    Some(table) => table.row(row(node))?,
-                    None => {
-                        if print(format!("{}\n", Json(to_json(node))))? == Reader::Gone {
-                            return Ok(());
-                        }
-                    }
+                if rows.add(|| row(node), || to_json(node))? == Reader::Gone {
+                    return Ok(());
                 }
             }
-            progress.set(seen);
+            rows.looked_at(seen);
         }
-        drop(progress);
-        if let Some(table) = table {
-            table.finish()?;
-        }
+        rows.finish()?;
         if shown == 0 {
             say("no machines");
         }
@@ -92,12 +80,12 @@ mod with_lookup {
     /// The next page. Says once that there are no names.
     async fn next_page(
         pages: &mut NodePages,
-        progress: &Progress,
+        rows: &Rows<7>,
     ) -> Option<Result<Vec<Node>, ssm_resolve::LookupError>> {
         let known = pages.names_missing().is_none();
         let page = pages.next_page().await;
         if let (true, Some(error)) = (known, pages.names_missing()) {
-            progress.suspend(|| say(format_args!("without names and states of instances: {error}")));
+            rows.suspend(|| say(format_args!("without names and states of instances: {error}")));
         }
         page
     }

@@ -1,6 +1,5 @@
 //! Which sessions there are.
 
-use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -14,10 +13,9 @@ use crate::config::{Config, Flags};
 use crate::error::Error;
 use crate::lookup;
 use crate::options;
-use crate::output::{Json, Reader, print, say};
-use crate::progress::Progress;
+use crate::output::{Reader, say};
 use crate::remembered::{self, Fate};
-use crate::table::Listing;
+use crate::table::{Form, Rows};
 
 /// Sessions in one answer: the most that the API gives.
 const PAGE: i32 = 200;
@@ -28,29 +26,20 @@ pub(super) async fn run(mut args: SessionsArgs, config: &Config) -> Result<ExitC
     let target = of_target(which.target.as_deref(), &mut args.connection, config);
     let account = options::account(&args.connection).await?;
     let query = Query::new(&which, target.as_deref(), &args.connection, &account).await?;
-    let progress = Progress::start_if(!args.json || !io::stdout().is_terminal(), "sessions");
-    let mut table = (!args.json)
-        .then(|| Listing::new(["SESSION", "TARGET", "STATUS", "OWNER", "STARTED", "ENDED", "REASON"]));
+    const HEAD: [&str; 7] = ["SESSION", "TARGET", "STATUS", "OWNER", "STARTED", "ENDED", "REASON"];
+    let mut rows = Rows::new(HEAD, Form::of(args.json), "sessions");
     let mut shown = 0;
     let mut pages = Pages::new(&account, query);
     while let Some(page) = pages.next_page().await? {
         for session in &page {
-            match &mut table {
-                Some(table) => table.row(row(session))?,
-                None => {
-                    if print(format!("{}\n", Json(to_json(session))))? == Reader::Gone {
-                        return Ok(ExitCode::SUCCESS);
-                    }
-                }
+            if rows.add(|| row(session), || to_json(session))? == Reader::Gone {
+                return Ok(ExitCode::SUCCESS);
             }
         }
         shown += page.len();
-        progress.set(shown);
+        rows.looked_at(shown);
     }
-    drop(progress);
-    if let Some(table) = table {
-        table.finish()?;
-    }
+    rows.finish()?;
     if shown == 0 {
         say(if which.all || which.owner.is_some() {
             "no sessions"
