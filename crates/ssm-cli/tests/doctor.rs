@@ -91,7 +91,9 @@ fn lines_are_for_people_and_end_with_a_sum() {
     let ssh = "\nwarn  ssh                              there is no ssh on PATH\n";
     assert!(outcome.stdout.contains(ssh), "{}", outcome.stdout);
     assert!(outcome.stdout.contains("  -> install OpenSSH for `ssm proxy`\n"), "{}", outcome.stdout);
-    let said = format!("ssm: nothing has failed in {} checks; warnings: 1\n", names.len());
+    // The loopback is no EC2, which is the other one.
+    let warnings = if cfg!(feature = "lookup") { 2 } else { 1 };
+    let said = format!("ssm: nothing has failed in {} checks; warnings: {warnings}\n", names.len());
     assert_eq!(outcome.stderr, said);
 }
 
@@ -392,6 +394,40 @@ fn preferences_are_told_and_their_key_is_tried() {
         let report = with(&refuses);
         assert_eq!(report.failed(), ["kms:GenerateDataKey"], "{report:?}");
         assert_eq!(report.found("kms:GenerateDataKey"), found);
+    }
+}
+
+#[test]
+fn answers_that_nobody_knows_are_not_good() {
+    let of = |answers: fn(&str, &str) -> (u16, String)| {
+        let fake = Fake::start(answers);
+        let report = |words: &[&str]| Report::of(fake.ssm(words).env("AWS_MAX_ATTEMPTS", "1"));
+        [report(&["doctor"]), report(&["doctor", TARGET])]
+    };
+    for report in of(|call, request| match call {
+        "GET" => healthy(call, request),
+        _ => (500, json!({ "__type": "InternalFailure", "message": "odd" }).to_string()),
+    }) {
+        assert_eq!((report.code, report.failed()), (1, vec!["ssm:StartSession".to_owned()]), "{report:?}");
+        assert_eq!(report.found("ssm:StartSession"), "it answers InternalFailure, odd");
+        for check in ["identity", "ssm:ResumeSession", "ssm:DescribeSessions", "preferences", "documents"] {
+            assert_eq!(report.verdict(check), "warn", "{check}: {report:?}");
+        }
+    }
+    // As a region that is not enabled for the account.
+    for report in of(|call, request| match call {
+        "GET" | "GetCallerIdentity" => healthy(call, request),
+        _ => (400, json!({ "__type": "UnrecognizedClientException", "message": "invalid" }).to_string()),
+    }) {
+        assert_eq!((report.code, report.failed()), (1, vec!["ssm:StartSession".to_owned()]), "{report:?}");
+        assert!(report.advice("ssm:StartSession").contains("region may not be enabled"), "{report:?}");
+    }
+    // Another time it would have answered.
+    for report in of(|call, request| match call {
+        "StartSession" => (400, json!({ "__type": "ThrottlingException", "message": "slow" }).to_string()),
+        _ => healthy(call, request),
+    }) {
+        assert_eq!((report.code, report.verdict("ssm:StartSession")), (0, "warn"), "{report:?}");
     }
 }
 

@@ -160,7 +160,7 @@ impl<'a> Account<'a> {
                     "renew them, or name another profile; when the signature is what is wrong, see clock",
                 ));
             }
-            Err(refusal) => return Ok(refusal.skip("sts:GetCallerIdentity")),
+            Err(refusal) => return Ok(refusal.of_no_use("sts:GetCallerIdentity")),
         };
         let Caller { account, arn } = caller;
         let outcome = if arn.ends_with(":root") {

@@ -129,7 +129,7 @@ async fn preferences(account: &Account<'_>) -> Finding {
     let preferences = match account.preferences().await? {
         Ok(Some(preferences)) => preferences,
         Ok(None) => return Ok(Outcome::ok("none: sessions are not logged, and end when idle for 20 min")),
-        Err(refusal) => return Ok(refusal.skip(&format!("ssm:GetDocument on {PREFERENCES}"))),
+        Err(refusal) => return Ok(refusal.of_no_use(&format!("ssm:GetDocument on {PREFERENCES}"))),
     };
     let words = preferences.in_words();
     let found = if words.is_empty() {
@@ -190,7 +190,7 @@ async fn key(account: &Account<'_>) -> Finding {
             format!("{key} cannot be used: {code}: {text}"),
             "shells and commands do not start: put the key right, or another one into the preferences",
         ),
-        other => other.skip(ACTION),
+        other => other.of_no_use(ACTION),
     };
     Ok(outcome.with("key", key))
 }
@@ -202,7 +202,7 @@ async fn documents(account: &Account<'_>) -> Finding {
     for (name, user) in DOCUMENTS {
         match look(&ssm, name).await {
             Ok(()) => there.push(name),
-            Err(Trouble::Unknown(refusal)) => return Err(refusal.skip("ssm:DescribeDocument")),
+            Err(Trouble::Unknown(refusal)) => return Err(refusal.of_no_use("ssm:DescribeDocument")),
             Err(Trouble::Wrong(why)) => missing.push((name, why, user)),
         }
     }
@@ -223,7 +223,7 @@ async fn own_document(account: &Account<'_>, name: &str) -> Finding {
     let ssm = account.ssm().await?;
     match look(&ssm, name).await {
         Ok(()) => Ok(Outcome::ok(format!("{name} is there"))),
-        Err(Trouble::Unknown(refusal)) => Ok(refusal.skip("ssm:DescribeDocument")),
+        Err(Trouble::Unknown(refusal)) => Ok(refusal.of_no_use("ssm:DescribeDocument")),
         Err(Trouble::Wrong(why)) => Ok(Outcome::fail(
             format!("{name} {why}"),
             "the alias names it for its shell: put the name right, or make the document",

@@ -72,7 +72,7 @@ async fn record<'a>(account: &'a Account<'_>) -> Result<Option<&'a InstanceInfor
     }
     match account.node(id).await? {
         Ok(node) => Ok(node.as_ref()),
-        Err(refusal) => Err(refusal.skip("ssm:DescribeInstanceInformation")),
+        Err(refusal) => Err(refusal.of_no_use("ssm:DescribeInstanceInformation")),
     }
 }
 
@@ -105,7 +105,7 @@ async fn connection(account: &Account<'_>) -> Finding {
     let answer = ssm.get_connection_status().target(id).send().await;
     let status = match answer.map_err(|error| Refusal::of(&error)) {
         Ok(answer) => answer.status,
-        Err(refusal) => return Ok(refusal.skip("ssm:GetConnectionStatus")),
+        Err(refusal) => return Ok(refusal.of_no_use("ssm:GetConnectionStatus")),
     };
     Ok(match status {
         Some(ConnectionStatus::Connected) => Outcome::ok("its agent waits for sessions"),

@@ -81,8 +81,26 @@ async fn start(account: &Account<'_>) -> Finding {
             format!("denied on a machine that does not exist: {text}"),
             "your permissions may name the machines; `ssm doctor TARGET` asks for one of them",
         ),
-        (other, _) => other.skip(ACTION),
+        (Refusal::Unaccepted(why), _) if !is_told_by_identity(account).await => Outcome::fail(
+            format!("the credentials are not accepted by Systems Manager: {why}"),
+            "renew them; where STS takes them, the region may not be enabled for the account, or they may be of the \
+             global endpoint of STS, which not every region takes",
+        ),
+        (Refusal::Answer { code, text }, _) if !refusal.is_throttled() => Outcome::fail(
+            format!("it answers {code}, {text}"),
+            "there is no session while it does: try again, and see endpoint-ssm for who answers there",
+        ),
+        (Refusal::Unreached(why), _) => Outcome::fail(
+            format!("there is no answer: {why}"),
+            "there is no session without one: try again, and see endpoint-ssm for the way there",
+        ),
+        (other, _) => other.of_no_use(ACTION),
     })
+}
+
+/// Whether it is said already that the credentials are no good.
+async fn is_told_by_identity(account: &Account<'_>) -> bool {
+    matches!(account.caller().await, Ok(Err(Refusal::Unaccepted(_))))
 }
 
 /// It takes a session.
@@ -132,7 +150,7 @@ fn by_own_session(action: &str, answer: Result<(), Refusal>) -> Result<Outcome, 
         Err(Refusal::Denied(text)) => Err(format!(
             "denied, unless your permissions go by tags, which a session that does not exist has none of: {text}"
         )),
-        Err(other) => Ok(other.skip(action)),
+        Err(other) => Ok(other.of_no_use(action)),
     }
 }
 
@@ -175,6 +193,6 @@ fn by_answer(action: &str, answer: Result<(), Refusal>, without: &str) -> Outcom
         Err(Refusal::Denied(text)) => {
             Outcome::warn(format!("denied: {text}"), format!("{without}: ask for the action"))
         }
-        Err(other) => other.skip(action),
+        Err(other) => other.of_no_use(action),
     }
 }

@@ -6,6 +6,9 @@ use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 
 use super::outcome::Outcome;
 
+const TRY_AGAIN: &str =
+    "try again; if it stays so, something else than the service answers, or the service is not well";
+
 /// Why a call has no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -52,14 +55,24 @@ impl Refusal {
         }
     }
 
-    /// What it is for a check that wanted to know something else.
-    pub(super) fn skip(&self, action: &str) -> Outcome {
-        Outcome::skip(match self {
-            Self::Denied(_) => format!("not known: your permissions do not allow {action}"),
-            Self::Unaccepted(_) => "not known: the credentials are not accepted, see identity".into(),
-            Self::Answer { code, text } => format!("not known: {action} answers {code}, {text}"),
-            Self::Unreached(why) => format!("not known: {action} has no answer: {why}"),
-        })
+    /// What it is for a check that wanted to know something else: nothing where another check tells of it, and otherwise a warning.
+    pub(super) fn of_no_use(&self, action: &str) -> Outcome {
+        match self {
+            Self::Denied(_) => Outcome::skip(format!("not known: your permissions do not allow {action}")),
+            Self::Unaccepted(_) => Outcome::skip("not known: the credentials are not accepted, see identity"),
+            Self::Answer { code, text } => {
+                Outcome::warn(format!("not known: {action} answers {code}, {text}"), TRY_AGAIN)
+            }
+            Self::Unreached(why) => {
+                Outcome::warn(format!("not known: {action} has no answer: {why}"), TRY_AGAIN)
+            }
+        }
+    }
+
+    /// Whether the service would answer another time.
+    pub(super) fn is_throttled(&self) -> bool {
+        let Self::Answer { code, .. } = self else { return false };
+        matches!(code.as_str(), "ThrottlingException" | "Throttling" | "TooManyRequestsException")
     }
 
     /// The resource that IAM names.
