@@ -4,6 +4,7 @@
 use std::fmt::Display;
 use std::fs;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -219,8 +220,11 @@ pub(crate) fn not_set_up(error: &ForwardError) -> String {
     let ForwardError::Bind { listen, source } = error else { return error.to_string() };
     let advice = match listen {
         ListenAddr::Unix(path) => socket_advice(path, source.kind()).map(Into::into),
-        ListenAddr::Loopback { port } => port_advice(*port, source.kind()),
-        ListenAddr::Address(address) => port_advice(address.port(), source.kind()),
+        ListenAddr::Loopback { port } => {
+            let both = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            port_advice(&both, *port, source.kind())
+        }
+        ListenAddr::Address(address) => port_advice(&[address.ip()], address.port(), source.kind()),
     };
     match advice {
         Some(advice) => format!("cannot listen on {listen}: {advice}"),
@@ -228,11 +232,11 @@ pub(crate) fn not_set_up(error: &ForwardError) -> String {
     }
 }
 
-/// What can be done when a TCP port cannot be had.
-pub(crate) fn port_advice(port: u16, kind: io::ErrorKind) -> Option<String> {
+/// What can be done when a TCP port of these addresses cannot be had.
+pub(crate) fn port_advice(addresses: &[IpAddr], port: u16, kind: io::ErrorKind) -> Option<String> {
     let advice = match kind {
         io::ErrorKind::AddrInUse => {
-            return Some(match port_owner::find(port) {
+            return Some(match port_owner::find(addresses, port) {
                 Some(owner) => {
                     format!("the port is in use by {owner}; end it, or take another port (0 finds one that is free)")
                 }

@@ -12,6 +12,7 @@ use crate::error::Error;
 #[cfg(feature = "demo")]
 pub(crate) async fn run(args: &LoopbackArgs) -> Result<ExitCode, Error> {
     use std::io;
+    use std::net::Ipv4Addr;
 
     use ssm_loopback::{Config, Kms, KmsChallenge, Loopback};
 
@@ -34,7 +35,7 @@ pub(crate) async fn run(args: &LoopbackArgs) -> Result<ExitCode, Error> {
         config.connected_after = time;
     }
     let loopback = Loopback::start(config).await.map_err(|source| {
-        let source = match port_advice(args.port, source.kind()) {
+        let source = match port_advice(&[Ipv4Addr::LOCALHOST.into()], args.port, source.kind()) {
             Some(advice) => io::Error::new(source.kind(), advice),
             None => source,
         };
