@@ -19,7 +19,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use common::example::Example;
-use common::{Outcome, Program, Served, closed_port, echo, exchange};
+use common::outside::{Manner, Proxy, Secure};
+use common::transfer::Transfer;
+use common::{Here, Outcome, Program, Served, closed_port, echo, exchange};
 
 /// Long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -211,6 +213,83 @@ fn the_steps_are_told_in_words_and_as_events() {
             redial["delay_ms"].as_u64() <= Some(8_000) && redial["cause"].as_str() > Some(""),
             "{stdout}"
         );
+    }
+}
+
+#[test]
+fn a_connect_proxy_that_is_gone_for_a_while_costs_nothing() {
+    a_proxy_comes_and_goes(Manner::Connect, "502");
+}
+
+#[test]
+fn a_socks_proxy_that_is_gone_for_a_while_costs_nothing() {
+    a_proxy_comes_and_goes(Manner::Socks, "it has no way to the host (SOCKS reply 4)");
+}
+
+fn a_proxy_comes_and_goes(manner: Manner, no_way: &str) {
+    const HOSTS: [&str; 2] = ["ssm.example.test", "ssmmessages.example.test"];
+    let (here, places) = (Here::start(), Places::new());
+    let authority = places.file("ca.pem");
+    let gateway = here.loopback().endpoint_url().rsplit_once(':').unwrap().1.parse().unwrap();
+    let secure = Secure::start(&HOSTS, &authority, gateway);
+    let mut proxy = Proxy::new(manner);
+    proxy.lead(secure.port, None);
+    let urls = HOSTS.map(|host| format!("https://{host}"));
+    let ssm = |arguments: &[&str]| {
+        let mut command = here.ssm(arguments);
+        command.env("AWS_ENDPOINT_URL", &urls[0]).env("AWS_ENDPOINT_URL_SSMMESSAGES", &urls[1]);
+        command.env("AWS_CA_BUNDLE", &authority).env("HTTPS_PROXY", proxy.url("me:hush@"));
+        places.apply(&mut command);
+        command
+    };
+    let target = here.loopback().target();
+    let port = closed_port();
+    let spec = format!("{port}:{}", echo());
+    let mut forward = Program::start(&mut ssm(&["-v", "forward", target, "-L", &spec, "--json"]));
+    let script = "echo started; read -r line; echo got $line; exit 7";
+    let mut command = Program::with_stdin(&mut ssm(&["-v", "exec", target, "--", script]), Stdio::piped());
+    forward.wait_for(|forward| forward.stdout().contains("\"ready\"").then_some(()));
+    command.wait_for(|command| command.stdout().contains("started").then_some(()));
+    let out = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let back = out.try_clone().unwrap();
+    back.set_read_timeout(Some(PATIENCE)).unwrap();
+    let transfer = Transfer::start(out, back);
+    transfer.halfway();
+    proxy.vanish();
+    let gone = [
+        "ssm.example.test:443 through the proxy",
+        "cannot connect to it: Connection refused",
+        "connecting again, for the 2. time",
+    ];
+    for program in [&mut forward, &mut command] {
+        program.until(|said| gone.iter().all(|words| said.contains(words)).then_some(()));
+    }
+    // Typed while there is no way.
+    command.write("across\n");
+    proxy.lead(secure.port, Some("ssmmessages."));
+    let no_way = ["the data channel is not open yet: no way to ssmmessages.example.test:443", no_way];
+    for program in [&mut forward, &mut command] {
+        program.until(|said| no_way.iter().all(|words| said.contains(words)).then_some(()));
+    }
+    proxy.lead(secure.port, None);
+    transfer.finish();
+    command.close();
+    let command = command.wait();
+    assert_eq!((command.status.code(), command.stdout.as_str()), (Some(7), "started\ngot across\n"));
+    forward.wait_for(|forward| forward.stdout().contains("\"resumed\"").then_some(()));
+    forward.signal(Signal::INT);
+    let forward = forward.wait();
+    assert_eq!(forward.status.code(), Some(0), "{}", forward.stderr);
+    let events = |name: &str| {
+        let all = forward.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        all.filter(|event| event["event"] == name).collect::<Vec<_>>()
+    };
+    assert_eq!(events("session_started").len(), 1, "{}", forward.stdout);
+    let causes: Vec<Value> = events("redial").into_iter().map(|mut event| event["cause"].take()).collect();
+    let told = |words: &str| causes.iter().any(|cause| cause.as_str().unwrap().contains(words));
+    assert!(told(gone[1]) && told(no_way[0]) && told(no_way[1]), "{causes:?}");
+    for said in [&forward.stdout, &forward.stderr, &command.stderr] {
+        assert!(!said.contains("hush") && !said.contains("://docs.rs"), "{said}");
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -17,6 +18,7 @@ use ssm_channel::{
 };
 use ssm_proto::{MessageBuf, PayloadType, Token};
 use tokio::time::{Sleep, timeout};
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::control::{
@@ -47,6 +49,9 @@ const RESUME_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often the wall clock and the address of the connection are looked at.
 pub(crate) const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is said of a line that was cut.
+const WITHOUT_A_WORD: &str = "it ended without a word";
 
 /// How a session is driven.
 #[derive(Debug, Clone)]
@@ -514,8 +519,8 @@ impl<C: ControlPlane> Session<C> {
             Some(Err(tungstenite::Error::Utf8(_))) => {
                 return self.lost(now, "the peer sent text that is not UTF-8".into());
             }
-            Some(Err(error)) => return self.lost(now, error.to_string()),
-            None => return self.lost(now, "it ended".into()),
+            Some(Err(error)) => return self.lost(now, in_words(&error)),
+            None => return self.lost(now, WITHOUT_A_WORD.into()),
         };
         if let Err(error) = self.channel.handle_binary(now, bytes) {
             tracing::debug!(%error, "the channel is closed");
@@ -614,7 +619,7 @@ impl<C: ControlPlane> Session<C> {
                 },
             };
             if let Err(error) = failed {
-                self.lost(now, error.to_string());
+                self.lost(now, in_words(&error));
                 cx.waker().wake_by_ref();
             }
         }
@@ -623,7 +628,7 @@ impl<C: ControlPlane> Session<C> {
     fn flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Link::Up(socket) = &mut self.link else { return Poll::Ready(()) };
         if let Err(error) = ready!(Pin::new(&mut **socket).poll_flush(cx)) {
-            self.lost(now(), error.to_string());
+            self.lost(now(), in_words(&error));
             cx.waker().wake_by_ref();
         }
         Poll::Ready(())
@@ -676,6 +681,20 @@ impl<C: ControlPlane> Session<C> {
             tracing::info!(session = %self.id, "{why}: the connection is asked for a sign of life");
             self.doubt = Some(why);
         }
+    }
+}
+
+/// Why a connection was lost. Libraries have their own words for a line that was cut, and links to their manuals.
+fn in_words(error: &tungstenite::Error) -> String {
+    match error {
+        tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => WITHOUT_A_WORD.into(),
+        tungstenite::Error::Io(error)
+            if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe) =>
+        {
+            WITHOUT_A_WORD.into()
+        }
+        tungstenite::Error::Io(error) => error.to_string(),
+        error => error.to_string(),
     }
 }
 

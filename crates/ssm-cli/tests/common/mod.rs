@@ -4,6 +4,8 @@
 
 pub(crate) mod example;
 pub(crate) mod fake_aws;
+pub(crate) mod outside;
+pub(crate) mod transfer;
 
 use std::fs::File;
 use std::io::{Read, Write};
