@@ -25,7 +25,7 @@ use ssm_proto::{Header, MessageBuf, MessageId, MessageType, PayloadType};
 use self::agent::{CRASH, EXIT_CODE, MuxAgent, Program, SingleAgent};
 use self::client::{MuxClient, SingleClient, Terminal};
 pub(crate) use self::plan::Plan;
-use self::plan::{Ending, Fault, Kind, RECONNECT, Stray};
+use self::plan::{Ending, Fault, Kind, PATIENCE, RECONNECT, Stray};
 use crate::pair::{Fate, Pair, Reader};
 
 /// One session under way.
@@ -42,6 +42,8 @@ pub(crate) struct Session {
     not_ready_until: Option<Instant>,
     ending: Stage,
     agent_ready_at: Option<Instant>,
+    /// Connections that passed nothing any more, for good, without anybody being told.
+    dead: u64,
     most: Most,
 }
 
@@ -89,6 +91,7 @@ pub(crate) struct Seen {
     resumes: u64,
     pauses: u64,
     failed_dials: u64,
+    dead: u64,
     larger_payloads: u64,
     virtual_seconds: u64,
     /// Sessions by kind, and by ending.
@@ -103,6 +106,9 @@ const STALL: Duration = Duration::from_secs(90);
 
 /// The longest that an ending takes: to be noticed, to be waited for, to be told.
 const LAST: Duration = Duration::from_secs(150);
+
+/// Longer than any session.
+const FOR_GOOD: Duration = Duration::from_secs(100_000);
 
 /// No session takes so many steps.
 const STEPS: u64 = 2_000_000;
@@ -144,6 +150,7 @@ impl Session {
             not_ready_until: None,
             ending: Stage::Running,
             agent_ready_at: None,
+            dead: 0,
             most: Most::default(),
             plan,
             pair,
@@ -298,7 +305,7 @@ impl Session {
                 self.pair.cut(Role::Client);
             }
             Ending::Lost(_) => {
-                self.pair.client.unreachable_until = Some(self.pair.now + Duration::from_secs(100_000));
+                self.pair.client.unreachable_until = Some(self.pair.now + FOR_GOOD);
                 self.pair.cut(Role::Client);
             }
             Ending::Mute(_) => {
@@ -423,8 +430,9 @@ impl Session {
                 SIDES.into_iter().for_each(|side| self.close(side));
             }
             Fault::HalfOpen(side, lasts) => {
-                self.pair.peer(side).deaf_until = Some(now + lasts);
-                return lasts;
+                self.dead += u64::from(lasts.is_none() && self.pair.peer(side).online);
+                self.pair.peer(side).deaf_until = Some(now + lasts.unwrap_or(FOR_GOOD));
+                return lasts.unwrap_or_default();
             }
             Fault::Unreachable(side, lasts) => {
                 self.pair.peer(side).unreachable_until = Some(now + lasts);
@@ -439,8 +447,9 @@ impl Session {
                 }
             }
             Fault::Start(side) => {
-                // What the gateway says is late on a connection that passes nothing, not lost.
-                self.pair.peer(side).deaf_until = None;
+                // What the gateway says is late on a connection that passes nothing for a time, not lost.
+                let peer = self.pair.peer(side);
+                peer.deaf_until = peer.deaf_until.filter(|until| *until > now + PATIENCE);
                 self.pair.service(side, MessageType::StartPublication, b"start_publication");
             }
             Fault::NotReady(lasts) => {
@@ -596,7 +605,7 @@ impl Session {
     }
 
     fn seen(&self) -> Seen {
-        let mut seen = Seen { most: self.most, ..Seen::default() };
+        let mut seen = Seen { most: self.most, dead: self.dead, ..Seen::default() };
         for peer in [&self.pair.client, &self.pair.agent] {
             let stats = peer.channel.stats();
             seen.messages += stats.messages_sent;
@@ -751,6 +760,7 @@ impl Seen {
             (&mut self.resumes, other.resumes),
             (&mut self.pauses, other.pauses),
             (&mut self.failed_dials, other.failed_dials),
+            (&mut self.dead, other.dead),
             (&mut self.larger_payloads, other.larger_payloads),
             (&mut self.virtual_seconds, other.virtual_seconds),
         ];
@@ -773,6 +783,7 @@ impl Seen {
             self.resumes,
             self.pauses,
             self.failed_dials,
+            self.dead,
             self.larger_payloads,
         ];
         let all = faults.iter().chain(&self.kinds).chain(&self.endings);

@@ -93,8 +93,8 @@ pub(crate) enum Fault {
     Closed(Role),
     /// A reset.
     Reset(Role),
-    /// A connection that passes nothing, and nobody is told.
-    HalfOpen(Role, Duration),
+    /// A connection that passes nothing, and nobody is told: for so long, or until another one takes its place.
+    HalfOpen(Role, Option<Duration>),
     /// No connection can be made.
     Unreachable(Role, Duration),
     /// Both sides lose the gateway and find another one, so far away.
@@ -156,7 +156,7 @@ pub(crate) const GIVE_UP: Duration = Duration::from_secs(30);
 const HANDSHAKE: Duration = Duration::from_secs(60);
 
 /// Longer than any trouble: what is not to run out.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 const SILENCE: Duration = Duration::from_secs(20);
 
@@ -408,7 +408,7 @@ impl Dice {
         match self.below(14) {
             0 => Fault::Close(side),
             1 => Fault::Reset(side),
-            2 => Fault::HalfOpen(side, self.ms(30_000)),
+            2 => Fault::HalfOpen(side, (self.below(2) == 0).then(|| self.ms(30_000))),
             // A client that gives up after a while must not do so too soon.
             3 if matches!(ending, Ending::Lost(_)) => Fault::Reset(side),
             3 => Fault::Unreachable(side, self.ms(20_000)),
