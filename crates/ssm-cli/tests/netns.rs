@@ -46,9 +46,10 @@ const LINK_DOWN: &str = "SSM_LINK_DOWN_SECONDS";
 #[test]
 fn a_transfer_goes_on_when_the_machine_has_another_address() {
     let mut network = Network::new(1500, Reached::ByAddress);
-    network.transfer(|network| {
+    network.transfer(|network, rest| {
         network.client(&["addr", "del", CLIENT, "dev", "cable"]);
         network.client(&["addr", "add", ELSEWHERE, "dev", "cable"]);
+        rest();
     });
     let (redial, _) = network.events("redial");
     let cause = redial[0]["cause"].as_str().unwrap();
@@ -59,9 +60,10 @@ fn a_transfer_goes_on_when_the_machine_has_another_address() {
 #[test]
 fn a_transfer_goes_on_when_the_link_was_down() {
     let mut network = Network::new(1500, Reached::ByAddress);
-    network.transfer(|network| {
+    network.transfer(|network, rest| {
         network.client(&["link", "set", "cable", "down"]);
         let down = Instant::now();
+        rest();
         // Down until the connection is given up, and longer than the first attempts to bring it back.
         network.until(|forward| forward.stdout().matches("\"redial\"").count() >= 3);
         thread::sleep(link_down().saturating_sub(down.elapsed()));
@@ -79,9 +81,10 @@ fn a_transfer_goes_on_when_names_were_not_found_for_a_while() {
     let api = format!(
         "the session is not resumed yet: the Systems Manager API was not reached: cannot connect to {API}"
     );
-    network.transfer(|network| {
+    network.transfer(|network, rest| {
         network.names.set(STREAMS, Answer::NotKnown);
         network.cut.notify_one();
+        rest();
         network.until(|forward| told(forward, &[&stream, "Name or service not known"]));
         network.names.set(STREAMS, Answer::Failure);
         network.until(|forward| told(forward, &[&stream, "Temporary failure in name resolution"]));
@@ -122,7 +125,7 @@ fn who_gives_up_while_names_are_not_answered_does_not_wait() {
 #[test]
 fn small_packets_carry_a_transfer() {
     let mut network = Network::new(576, Reached::ByAddress);
-    network.transfer(|_| {});
+    network.transfer(|_, rest| rest());
     let (redials, lines) = network.events("redial");
     assert_eq!(redials.len(), 0, "{lines}");
     network.end();
@@ -214,14 +217,15 @@ impl Network {
         ip(&[&["-n", &self.b.0], arguments].concat());
     }
 
-    /// Sends bytes to an echo and takes them back, with something happening in the middle. All arrive, each once.
-    fn transfer(&mut self, happen: impl FnOnce(&mut Self)) {
+    /// Sends bytes to an echo and takes them back, with something happening in the middle, which says when the rest is to follow.
+    /// All arrive, each once.
+    fn transfer(&mut self, happen: impl FnOnce(&mut Self, &dyn Fn())) {
         let out = UnixStream::connect(&self.socket).unwrap();
         let back = out.try_clone().unwrap();
         back.set_read_timeout(Some(Duration::from_secs(90) + link_down())).unwrap();
         let transfer = Transfer::start(out, back);
         transfer.halfway();
-        happen(self);
+        happen(self, &|| transfer.rest());
         transfer.finish();
     }
 

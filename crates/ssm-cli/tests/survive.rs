@@ -256,6 +256,7 @@ fn a_proxy_comes_and_goes(manner: Manner, no_way: &str) {
     let transfer = Transfer::start(out, back);
     transfer.halfway();
     proxy.vanish();
+    transfer.rest();
     let gone = [
         "ssm.example.test:443 through the proxy",
         "cannot connect to it: Connection refused",

@@ -13,13 +13,14 @@ pub(crate) const LEN: usize = 3_000_000;
 /// A transfer under way.
 pub(crate) struct Transfer<W> {
     halfway: mpsc::Receiver<()>,
+    rest: mpsc::Sender<()>,
     writer: JoinHandle<io::Result<W>>,
     reader: JoinHandle<Vec<u8>>,
     sent: Vec<u8>,
 }
 
 impl<W: Write + Send + 'static> Transfer<W> {
-    /// Begins one with both halves of a connection. Who reads decides how long nothing may come.
+    /// Begins one with both halves of a connection. Who reads decides how long nothing may come. The last quarter waits.
     pub(crate) fn start(mut out: W, mut back: impl Read + Send + 'static) -> Self {
         let bytes = pattern();
         let sent = Sha256::digest(&bytes).to_vec();
@@ -37,13 +38,24 @@ impl<W: Write + Send + 'static> Transfer<W> {
             }
             digest.finalize().to_vec()
         });
-        let writer = thread::spawn(move || out.write_all(&bytes).map(|()| out));
-        Self { halfway, writer, reader, sent }
+        let (rest, wanted) = mpsc::channel();
+        let writer = thread::spawn(move || {
+            let (most, last) = bytes.split_at(LEN / 4 * 3);
+            out.write_all(most)?;
+            wanted.recv().expect("the rest is wanted");
+            out.write_all(last).map(|()| out)
+        });
+        Self { halfway, rest, writer, reader, sent }
     }
 
     /// Waits until half of it is back.
     pub(crate) fn halfway(&self) {
         self.halfway.recv_timeout(Duration::from_secs(60)).expect("half of it comes");
+    }
+
+    /// Sends the rest as well: there is something under way after what has happened, however quick the rest was.
+    pub(crate) fn rest(&self) {
+        self.rest.send(()).expect("it is under way");
     }
 
     /// Waits for its end: all has arrived, each byte once.
