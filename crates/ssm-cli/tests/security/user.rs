@@ -4,6 +4,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Permissions};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::os::unix::net::UnixListener;
@@ -15,12 +16,15 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use ssm_session::StartSession;
 
 use crate::common::fake_aws::{FakeAws, Home};
 use crate::common::{Handed, Outcome, Program, Served, Tunnels, behind, echo, ssm};
+use crate::memory::peak;
 
 /// `nobody`.
 const OTHER: u32 = 65534;
@@ -583,4 +587,39 @@ fn a_configuration_of_somebody_else_is_not_used() {
     program.write("[defaults]\nregion = 'ap-south-1'\n");
     program.close();
     assert!(program.wait().stdout.contains("ap-south-1"));
+}
+
+#[test]
+fn a_capture_needs_no_more_memory_than_a_few_of_its_lines() {
+    const LINE: usize = 1 << 20;
+    let text = |unit: &str| unit.repeat(LINE / unit.len());
+    let small = json!({ "dir": "x", "kind": "ping", "text": "" });
+    for line in [
+        json!({ "dir": "x", "kind": "text", "text": format!("[{}0]", text("0,")) }),
+        json!({ "dir": "x", "kind": "text", "text": format!("{{{}\"a\":0}}", text("\"a\":[],")) }),
+        json!({ "dir": "x", "kind": "text", "text": format!("[{}", text("[],")) }),
+        json!({ "dir": "x", "kind": "text", "text": format!("\"{}\"", text("\u{2028}")) }),
+        json!({ "dir": "x", "kind": "binary", "b64": STANDARD.encode(vec![0xff; LINE / 4 * 3]) }),
+        json!({ "dir": text("\u{2028}"), "kind": text("\x7f") }),
+    ] {
+        let mut command = ssm(&["decode", "--full", "-"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        writeln!(stdin, "{small}").unwrap();
+        stdout.read_line(&mut String::new()).unwrap();
+        let before = peak(child.id()).unwrap();
+        let line = line.to_string();
+        let (shown, len) = (format!("{line:.60}"), line.len());
+        let writer = thread::spawn(move || writeln!(stdin, "{line}").unwrap());
+        let mut most = before;
+        // Once something comes, all of it is there.
+        while stdout.read(&mut [0; 4096]).unwrap() > 0 {
+            most = most.max(peak(child.id()).unwrap_or_default());
+        }
+        writer.join().unwrap();
+        assert!(child.wait().unwrap().success());
+        let needed = most - before;
+        assert!(needed > 0 && needed < (10 * len / 1024) as u64, "{shown}: {needed} KiB");
+    }
 }
