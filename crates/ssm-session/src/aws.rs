@@ -291,7 +291,7 @@ where
         return error.clone();
     }
     if let Some(error) = find::<DialError>(&error) {
-        let message = format!("the Systems Manager API was not reached: {error}");
+        let message = format!("{} was not reached: {error}", api(action));
         return ControlError::new(ControlErrorKind::Unreachable, message);
     }
     let text = error.message().unwrap_or_default().to_owned();
@@ -341,12 +341,17 @@ where
         (SdkError::ConstructionFailure(_), _) => {
             (ControlErrorKind::Invalid, format!("{action} cannot be called: {}", causes(&error)))
         }
-        _ => (
-            ControlErrorKind::Unreachable,
-            format!("the Systems Manager API was not reached: {}", causes(&error)),
-        ),
+        _ => (ControlErrorKind::Unreachable, format!("{} was not reached: {}", api(action), causes(&error))),
     };
     ControlError::new(kind, message)
+}
+
+/// The API that an action of IAM belongs to.
+fn api(action: &str) -> String {
+    match action.split_once(':') {
+        Some(("ssm", _)) | None => "the Systems Manager API".into(),
+        Some((service, _)) => format!("the API of {}", service.to_uppercase()),
+    }
 }
 
 /// The action and the resource that IAM names in `... is not authorized to perform: ACTION on resource: RESOURCE because ...`.
@@ -362,6 +367,12 @@ fn missing(text: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_api_that_is_not_reached_is_named() {
+        assert_eq!(api("ssm:StartSession"), "the Systems Manager API");
+        assert_eq!(api("ecs:DescribeTasks"), "the API of ECS");
+    }
 
     #[test]
     fn a_denial_names_the_action_and_the_resource_that_iam_names() {

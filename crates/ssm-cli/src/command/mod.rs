@@ -32,6 +32,7 @@ pub(crate) mod status;
 mod target_end;
 pub(crate) mod tunnels;
 pub(crate) mod up;
+mod verdict;
 
 use std::time::Duration;
 

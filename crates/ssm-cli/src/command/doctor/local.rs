@@ -183,8 +183,8 @@ fn shown(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::outcome::Verdict;
     use super::*;
+    use crate::command::verdict::Verdict;
 
     #[test]
     fn a_terminal_is_judged_only_where_there_is_one() {

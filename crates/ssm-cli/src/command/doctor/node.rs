@@ -165,8 +165,8 @@ async fn platform(account: &Account<'_>) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::outcome::Verdict;
     use super::*;
+    use crate::command::verdict::Verdict;
 
     #[test]
     fn an_old_agent_is_told_what_it_lacks() {

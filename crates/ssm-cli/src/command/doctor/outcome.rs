@@ -1,34 +1,11 @@
 //! What a check finds.
 
-use std::fmt;
 use std::pin::Pin;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-/// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Verdict {
-    /// As it should be.
-    Ok,
-    /// It could not be looked at, or need not be.
-    Skip,
-    /// Something will not work, or not as well as it could.
-    Warn,
-    /// Sessions will not work.
-    Fail,
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Ok => "ok",
-            Self::Skip => "skip",
-            Self::Warn => "warn",
-            Self::Fail => "fail",
-        })
-    }
-}
+use crate::command::verdict::Verdict;
 
 /// What was found, and what can be done about it.
 #[derive(Debug, Clone, PartialEq)]

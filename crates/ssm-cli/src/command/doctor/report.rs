@@ -8,9 +8,10 @@ use std::time::Instant;
 use serde_json::json;
 use ssm_shell::NoticeWriter;
 
-use super::outcome::{Check, Outcome, Verdict};
+use super::outcome::{Check, Outcome};
+use crate::command::verdict::Verdict;
 use crate::error::Error;
-use crate::output::{self, CLEAR, Json, Lines, Reader, visible};
+use crate::output::{self, CLEAR, Json, Reader};
 
 /// Most characters of what is waited for.
 const HINT_MAX: usize = 70;
@@ -63,7 +64,10 @@ pub(super) async fn run(
             hint.erase();
             tally.count(outcome.verdict);
             let text = match form {
-                Form::Lines => as_lines(&check.name, outcome, width),
+                Form::Lines => {
+                    let Outcome { verdict, found, advice, .. } = outcome;
+                    verdict.lines(&check.name, width, found, advice.as_deref())
+                }
                 Form::Json => as_json(&check.name, outcome, *millis),
             };
             // Whether anything is wrong is also said by the exit code, when nobody reads on.
@@ -102,15 +106,6 @@ impl Tally {
         self.failed += usize::from(verdict == Verdict::Fail);
         self.warned += usize::from(verdict == Verdict::Warn);
     }
-}
-
-fn as_lines(name: &str, outcome: &Outcome, width: usize) -> String {
-    let Outcome { verdict, found, advice, .. } = outcome;
-    let mut text = format!("{verdict:4}  {name:width$}  {}\n", visible(found, Lines::Joined));
-    if let Some(advice) = advice {
-        text += &format!("{:4}  {:width$}  -> {}\n", "", "", visible(advice, Lines::Joined));
-    }
-    text
 }
 
 fn as_json(name: &str, outcome: &Outcome, millis: u128) -> String {
@@ -160,13 +155,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-
-    #[test]
-    fn advice_stands_below_what_was_found() {
-        let outcome = Outcome::warn("the plugin is\nold\x1b[2J", "take a new one");
-        let expected = "warn  plugin  the plugin is old\\u{1b}[2J\n              -> take a new one\n";
-        assert_eq!(as_lines("plugin", &outcome, 6), expected);
-    }
 
     #[test]
     fn a_line_of_json_has_everything() {

@@ -258,8 +258,8 @@ fn judge(ahead: f64, host: &str) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use super::super::outcome::Verdict;
     use super::*;
+    use crate::command::verdict::Verdict;
 
     #[test]
     fn a_clock_is_judged_by_its_distance() {

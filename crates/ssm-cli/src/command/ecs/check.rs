@@ -1,22 +1,21 @@
 //! `ssm ecs check`: what a task needs so that commands can be run in its containers, as AWS's amazon-ecs-exec-checker has it.
 
-use std::fmt;
 use std::process::ExitCode;
 
-use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecs::types::{
     Cluster, ClusterField, Container, ContainerDefinition, LaunchType, ManagedAgent, ManagedAgentName,
     PidMode, Task, TaskDefinition,
 };
 use serde_json::json;
-use ssm_session::causes;
+use ssm_session::{AwsControl, StreamHosts};
 
 use super::Ecs;
 use super::place::{Ask, Chosen, Wanted, choose_task};
 use crate::args::EcsCheckArgs;
+use crate::command::verdict::Verdict;
 use crate::config::Config;
 use crate::error::Error;
-use crate::output::{Json, Lines, print, visible};
+use crate::output::{Json, print};
 
 /// The first platform of Fargate with the agent, of Windows and of all others.
 const FARGATE: ([u32; 3], [u32; 3]) = ([1, 0, 0], [1, 4, 0]);
@@ -37,7 +36,7 @@ pub(super) async fn run(mut args: EcsCheckArgs, config: &Config) -> Result<ExitC
     let ecs = Ecs::load(&args.connection).await?;
     let task = choose_task(&ecs, &wanted, Ask::new(&args.connection)).await?;
     let findings = findings(&ecs, &task.cluster, &task.id, wanted.container()).await?;
-    let text = if args.json { as_json(&findings) } else { as_lines(&findings).join("\n") + "\n" };
+    let text = if args.json { as_json(&findings) } else { as_lines(&findings) };
     print(&text)?;
     let failed = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -47,32 +46,8 @@ pub(super) async fn run(mut args: EcsCheckArgs, config: &Config) -> Result<ExitC
 pub(super) async fn explain(ecs: &Ecs, chosen: &Chosen) -> Vec<String> {
     let Chosen { task, container } = chosen;
     match findings(ecs, &task.cluster, &task.id, Some(&container.name)).await {
-        Ok(findings) => as_lines(&findings),
+        Ok(findings) => as_lines(&findings).lines().map(str::to_owned).collect(),
         Err(error) => vec![format!("what the task lacks cannot be told: {error}")],
-    }
-}
-
-/// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    /// As it should be.
-    Ok,
-    /// It was not looked at.
-    Skip,
-    /// It may be in the way.
-    Warn,
-    /// Commands cannot be run.
-    Fail,
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Ok => "ok",
-            Self::Skip => "skip",
-            Self::Warn => "warn",
-            Self::Fail => "fail",
-        })
     }
 }
 
@@ -95,16 +70,12 @@ impl Finding {
     }
 }
 
-fn as_lines(findings: &[Finding]) -> Vec<String> {
+fn as_lines(findings: &[Finding]) -> String {
     let width = findings.iter().map(|finding| finding.check.len()).max().unwrap_or(0);
-    let mut lines = Vec::new();
-    for Finding { check, verdict, found, advice } in findings {
-        lines.push(format!("{verdict:4}  {check:width$}  {}", visible(found, Lines::Joined)));
-        if let Some(advice) = advice {
-            lines.push(format!("{:4}  {:width$}  -> {}", "", "", visible(advice, Lines::Joined)));
-        }
-    }
-    lines
+    let lines = findings.iter().map(|Finding { check, verdict, found, advice }| {
+        verdict.lines(check, width, found, advice.as_deref())
+    });
+    lines.collect()
 }
 
 fn as_json(findings: &[Finding]) -> String {
@@ -124,18 +95,23 @@ async fn findings(
 ) -> Result<Vec<Finding>, Error> {
     let client = &ecs.client;
     let answer = client.describe_tasks().cluster(cluster).tasks(id).send().await;
-    let answer = answer.map_err(|error| Error::Ecs(failed("ecs:DescribeTasks", &error)))?;
+    let answer = answer.map_err(|error| Error::Api(AwsControl::failure("ecs:DescribeTasks", id, error)))?;
     let Some(task) = answer.tasks().first() else {
         return Err(Error::Ecs(format!("there is no task {id} in cluster {cluster}")));
     };
     let definition = async {
         let call = client.describe_task_definition().set_task_definition(task.task_definition_arn.clone());
-        let answer = call.send().await.map_err(|error| failed("ecs:DescribeTaskDefinition", &error))?;
+        let answer = call.send().await.map_err(|error| {
+            AwsControl::failure("ecs:DescribeTaskDefinition", "the task's", error).to_string()
+        })?;
         answer.task_definition.ok_or_else(|| "there is no task definition".to_owned())
     };
     let described = async {
         let call = client.describe_clusters().clusters(cluster).include(ClusterField::Configurations);
-        let answer = call.send().await.map_err(|error| failed("ecs:DescribeClusters", &error))?;
+        let answer = call
+            .send()
+            .await
+            .map_err(|error| AwsControl::failure("ecs:DescribeClusters", cluster, error).to_string())?;
         answer
             .clusters
             .and_then(|clusters| clusters.into_iter().next())
@@ -152,13 +128,16 @@ async fn findings(
         Ok(cluster) => of_cluster(cluster),
         Err(error) => Finding::new("cluster", Verdict::Skip, error),
     });
-    let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+    // As the task sees it, whatever way we go ourselves.
+    let streams = StreamHosts { region: Some(region.into()), ..StreamHosts::default() };
+    let url = streams.usual_url().unwrap_or_default();
     findings.push(Finding::new(
         "network",
         Verdict::Skip,
         format!(
-            "not looked at: the task needs a way to ssmmessages.{region}.{domain}, through the internet or a VPC \
-             endpoint for com.amazonaws.{region}.ssmmessages"
+            "not looked at: the task needs a way to {}, through the internet or a VPC endpoint for \
+             com.amazonaws.{region}.ssmmessages",
+            url.trim_start_matches("https://")
         ),
     ));
     Ok(findings)
@@ -170,19 +149,6 @@ async fn ecs_agent(ecs: &Ecs, cluster: &str, task: &Task) -> Option<String> {
     let call = ecs.client.describe_container_instances().cluster(cluster).container_instances(instance);
     let answer = call.send().await.ok()?;
     Some(answer.container_instances().first()?.version_info()?.agent_version()?.to_owned())
-}
-
-fn failed<E>(action: &str, error: &SdkError<E>) -> String
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
-    match (error.code(), error.message().unwrap_or_default()) {
-        (Some("AccessDeniedException"), text) => {
-            format!("denied: your permissions do not allow {action} ({text})")
-        }
-        (Some(code), text) => format!("{action} failed: {code} {text}"),
-        (None, _) => format!("{action} was not answered: {}", causes(error)),
-    }
 }
 
 /// What the task says of itself. `agent` is the version of the ECS agent on its instance.
@@ -498,11 +464,5 @@ mod tests {
             "{found}"
         );
         assert!(of_cluster(&Cluster::builder().build()).found.contains("not encrypted"));
-    }
-
-    #[test]
-    fn a_line_cannot_paint_the_terminal() {
-        let finding = Finding::new("state", Verdict::Fail, "it is\x1b[2J gone").advise("go\n on");
-        assert_eq!(as_lines(&[finding]), ["fail  state  it is\\u{1b}[2J gone", "             -> go  on"]);
     }
 }
