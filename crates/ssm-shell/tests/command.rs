@@ -354,6 +354,31 @@ async fn openssl_stands_in_for_base64() {
     loopback.shutdown().await;
 }
 
+/// That of macOS makes no lines, and older ones decode with `-D` only.
+#[tokio::test]
+async fn base64_of_macos_will_do() {
+    let loopback = Loopback::start(Config::default()).await.unwrap();
+    let names: Vec<_> = NEEDED.iter().copied().filter(|name| *name != "base64").collect();
+    let input = bytes(150_000);
+    for shell in ["/bin/dash", "/bin/bash", "/bin/busybox sh"] {
+        for decodes in ["-D", "-d|-D|--decode"] {
+            let programs = folder(&names, false);
+            let program = programs.path().join("base64");
+            let script = format!(
+                "#!/bin/sh\ncase \"$*\" in\n'') /usr/bin/base64 -w 0; echo;;\n{decodes}) exec /usr/bin/base64 -d;;\n\
+                 *) echo 'Usage: base64 [-hvD] [-b num] [-i in_file] [-o out_file]'; exit 64;;\nesac\n"
+            );
+            std::fs::write(&program, script).unwrap();
+            std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            let line = "cat; echo wrong >&2; exit 3";
+            let (completed, output, error) = run_by(&loopback, shell, programs.path(), line, &input).await;
+            assert_eq!(completed.unwrap().code, 3, "{shell} {decodes}");
+            assert!(output == input && error == b"wrong\n", "{shell} {decodes}: {}", output.len());
+        }
+    }
+    loopback.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_far_side_without_a_posix_shell_is_told_in_its_words() {
     let loopback = Loopback::start(Config::default()).await.unwrap();

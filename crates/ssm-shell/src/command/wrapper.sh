@@ -2,8 +2,10 @@ T=@TOKEN@
 exec 2>/dev/null
 s() { printf '%s %s\n' "$T" "$*"; }
 for c in stty head dd mkdir mkfifo rm; do command -v $c >/dev/null || m="$m $c"; done
-if command -v base64 >/dev/null; then b() { base64; }; u() { base64 -d; }
-elif command -v openssl >/dev/null; then b() { openssl base64; }; u() { openssl base64 -d; }
+u64() { [ "$(echo YQ== | "$@")" = a ]; }
+if u64 base64 -d; then b() { base64; }; u() { base64 -d; }
+elif u64 base64 -D; then b() { base64; }; u() { base64 -D; }
+elif u64 openssl base64 -d; then b() { openssl base64; }; u() { openssl base64 -d; }
 else m="$m base64"; fi
 [ -z "$m" ] || { s m$m; exit 127; }
 stty -echo icanon -isig -icrnl -inlcr -igncr -ixon -istrip -opost || { s m stty; exit 127; }
