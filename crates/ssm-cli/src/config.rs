@@ -74,9 +74,17 @@ pub(crate) enum ConfigError {
 /// Flags that others speak for when they are not given.
 #[derive(Debug)]
 pub(crate) struct Flags<'a> {
-    pub(crate) connection: &'a mut ConnectionArgs,
-    pub(crate) channel: Option<&'a mut ChannelArgs>,
-    pub(crate) lanes: Option<&'a mut Option<u16>>,
+    connection: &'a mut ConnectionArgs,
+    channel: Option<&'a mut ChannelArgs>,
+    reconnect: Option<&'a mut Option<ReconnectArg>>,
+    lanes: Option<&'a mut Option<u16>>,
+}
+
+/// Those that every command has.
+impl<'a> From<&'a mut ConnectionArgs> for Flags<'a> {
+    fn from(connection: &'a mut ConnectionArgs) -> Self {
+        Self { connection, channel: None, reconnect: None, lanes: None }
+    }
 }
 
 impl Config {
@@ -149,26 +157,22 @@ impl Config {
             Member::Own(own) => own.settings.clone().or(&settings_of(self.alias(Some(&own.target.text)))),
         };
         let mut connection = ConnectionArgs::default();
-        self.fill_from(Some(&own), Flags { connection: &mut connection, channel: None, lanes: None });
+        self.fill_from(Some(&own), &mut connection);
         connection
     }
 
     /// Fills in the flags that were not given. Gives the alias that `target` is, if it is one.
-    pub(crate) fn fill(&self, target: Option<&str>, mut flags: Flags<'_>) -> Option<&Alias> {
+    pub(crate) fn fill<'a>(&self, target: Option<&str>, flags: impl Into<Flags<'a>>) -> Option<&Alias> {
+        let mut flags = flags.into();
         let alias = self.alias(target);
         flags.take_region(alias.map(|alias| alias.target.text.as_str()).or(target));
         self.fill_from(alias.map(|alias| &alias.settings), flags);
         alias
     }
 
-    /// How often a lost shell or command is tried to be brought back, where a flag or somebody else says it.
-    pub(crate) fn reconnect(&self, target: Option<&str>, flag: Option<ReconnectArg>) -> Option<ReconnectArg> {
-        let settings = self.settings(self.alias(target).map(|alias| &alias.settings));
-        flag.or_else(|| settings.find(Setting::Reconnect).map(Value::parse))
-    }
-
     /// Fills in the flags that were not given, with what stands in front of the defaults.
-    pub(crate) fn fill_from(&self, own: Option<&Settings>, mut flags: Flags<'_>) {
+    pub(crate) fn fill_from<'a>(&self, own: Option<&Settings>, flags: impl Into<Flags<'a>>) {
+        let mut flags = flags.into();
         for (setting, value) in self.settings(own).iter() {
             flags.fill(setting, value);
         }
@@ -182,7 +186,25 @@ pub(crate) enum Named {
     No,
 }
 
-impl Flags<'_> {
+impl<'a> Flags<'a> {
+    /// With those of a tunnel's channel.
+    #[must_use]
+    pub(crate) fn channel(self, channel: &'a mut ChannelArgs) -> Self {
+        Self { channel: Some(channel), ..self }
+    }
+
+    /// With that of a shell or a command: how often one that was lost is tried to be brought back.
+    #[must_use]
+    pub(crate) fn reconnect(self, reconnect: &'a mut Option<ReconnectArg>) -> Self {
+        Self { reconnect: Some(reconnect), ..self }
+    }
+
+    /// With that of a forward.
+    #[must_use]
+    pub(crate) fn lanes(self, lanes: &'a mut Option<u16>) -> Self {
+        Self { lanes: Some(lanes), ..self }
+    }
+
     /// A machine is in the region that its ARN says, whatever is configured for others.
     fn take_region(&mut self, target: Option<&str>) {
         if let Some(Ok(Target::Arn(arn))) = target.map(str::parse)
@@ -229,18 +251,13 @@ impl Flags<'_> {
             (Setting::KeepAlive, Some(channel), _) => {
                 channel.keep_alive.get_or_insert_with(|| value.parse());
             }
-            (Setting::Reconnect, Some(channel), _) => {
-                channel.reconnect.get_or_insert_with(|| value.parse());
+            (Setting::Reconnect, channel, _) => {
+                let of_channel = channel.as_mut().map(|channel| &mut channel.reconnect);
+                let flags = [of_channel, self.reconnect.as_deref_mut()];
+                flags.into_iter().flatten().for_each(|flag| *flag = flag.or_else(|| Some(value.parse())));
             }
             (Setting::Lanes, _, Some(lanes)) => drop(lanes.get_or_insert_with(|| value.parse())),
-            (
-                Setting::PayloadSize
-                | Setting::Pacing
-                | Setting::KeepAlive
-                | Setting::Reconnect
-                | Setting::Lanes,
-                ..,
-            ) => {}
+            (Setting::PayloadSize | Setting::Pacing | Setting::KeepAlive | Setting::Lanes, ..) => {}
         }
     }
 }
@@ -320,15 +337,13 @@ mod tests {
             Settings::from_variables(|name| (name == "SSM_REGION").then(|| "v".into())).unwrap();
         let mut connection = ConnectionArgs::default();
         let (mut channel, mut lanes) = (ChannelArgs::default(), Some(5));
-        let flags =
-            Flags { connection: &mut connection, channel: Some(&mut channel), lanes: Some(&mut lanes) };
+        let flags = Flags::from(&mut connection).channel(&mut channel).lanes(&mut lanes);
         assert_eq!(config.fill(Some("db"), flags).unwrap().target.text, "t");
         assert_eq!((connection.profile.as_deref(), connection.region.as_deref()), (Some("a"), Some("v")));
         assert_eq!((channel.payload_size, lanes), (Some(2048), Some(5)));
         assert_eq!(channel.pacing, Some(crate::args::PacingArg::PerSecond(100)));
         let mut other = ConnectionArgs::default();
-        let flags = Flags { connection: &mut other, channel: None, lanes: None };
-        assert!(config.fill(Some("other"), flags).is_none());
+        assert!(config.fill(Some("other"), &mut other).is_none());
         assert_eq!(other.profile.as_deref(), Some("d"));
     }
 
@@ -337,13 +352,18 @@ mod tests {
         let config = config(
             "[defaults]\nreconnect = 'never'\n[alias.db]\ntarget = 't'\nreconnect = 3\n[alias.web]\ntarget = 't'",
         );
-        assert_eq!(config.reconnect(Some("db"), None), Some(ReconnectArg::Times(3)));
-        assert_eq!(config.reconnect(Some("db"), Some(ReconnectArg::Always)), Some(ReconnectArg::Always));
-        assert_eq!(config.reconnect(Some("web"), None), Some(ReconnectArg::Never));
-        let mut channel = ChannelArgs::default();
         let mut connection = ConnectionArgs::default();
-        let flags = Flags { connection: &mut connection, channel: Some(&mut channel), lanes: None };
-        config.fill(Some("db"), flags);
+        for (target, flag, said) in [
+            ("db", None, ReconnectArg::Times(3)),
+            ("db", Some(ReconnectArg::Always), ReconnectArg::Always),
+            ("web", None, ReconnectArg::Never),
+        ] {
+            let mut reconnect = flag;
+            config.fill(Some(target), Flags::from(&mut connection).reconnect(&mut reconnect));
+            assert_eq!(reconnect, Some(said), "{target}");
+        }
+        let mut channel = ChannelArgs::default();
+        config.fill(Some("db"), Flags::from(&mut connection).channel(&mut channel));
         assert_eq!(channel.reconnect, Some(ReconnectArg::Times(3)));
     }
 
@@ -366,7 +386,7 @@ mod tests {
             config("[defaults]\nprofile = 'd'\nregion = 'r'\n[alias.db]\ntarget = 't'\nprofile = 'a'");
         config.vault = Some("prod".into());
         let filled = |mut connection: ConnectionArgs| {
-            config.fill(Some("db"), Flags { connection: &mut connection, channel: None, lanes: None });
+            config.fill(Some("db"), &mut connection);
             (connection.profile, connection.region)
         };
         assert_eq!(filled(ConnectionArgs::default()), (None, Some("r".into())));
@@ -381,7 +401,7 @@ mod tests {
             config(&format!("[defaults]\nregion = 'd'\n[alias.web]\ntarget = '{arn}'\nregion = 'a'"));
         let region = |target, flag: Option<&str>| {
             let mut connection = ConnectionArgs { region: flag.map(Into::into), ..ConnectionArgs::default() };
-            config.fill(Some(target), Flags { connection: &mut connection, channel: None, lanes: None });
+            config.fill(Some(target), &mut connection);
             connection.region.unwrap()
         };
         assert_eq!(region(arn, None), "eu-west-1");
@@ -395,8 +415,7 @@ mod tests {
         let config = config("[defaults]\nprofile = 'd'\nlanes = 2\npayload-size = 2048");
         let mut connection = ConnectionArgs { attach: true, ..ConnectionArgs::default() };
         let (mut channel, mut lanes) = (ChannelArgs::default(), None);
-        let flags =
-            Flags { connection: &mut connection, channel: Some(&mut channel), lanes: Some(&mut lanes) };
+        let flags = Flags::from(&mut connection).channel(&mut channel).lanes(&mut lanes);
         config.fill(None, flags);
         assert_eq!((connection.profile, lanes, channel.payload_size), (None, None, Some(2048)));
     }

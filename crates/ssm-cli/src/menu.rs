@@ -83,13 +83,12 @@ pub(crate) async fn choose(
 async fn online(config: &Config, connection: &ConnectionArgs) -> Result<Vec<ssm_resolve::Node>, Error> {
     use ssm_resolve::NodeFilter;
 
-    use crate::config::Flags;
     use crate::lookup;
     use crate::output::say;
     use crate::progress::Progress;
 
     let mut connection = connection.clone();
-    config.fill(None, Flags { connection: &mut connection, channel: None, lanes: None });
+    config.fill(None, &mut connection);
     let account = crate::options::account(&connection).await?;
     let online = NodeFilter { key: "PingStatus".into(), values: vec!["Online".into()] };
     let mut pages = lookup::inventory(&account, &connection).node_pages(&[online])?;

@@ -59,7 +59,7 @@ struct Names {
 #[cfg(feature = "lookup")]
 fn connection(config: &Config) -> crate::args::ConnectionArgs {
     let mut connection = crate::args::ConnectionArgs::default();
-    config.fill(None, crate::config::Flags { connection: &mut connection, channel: None, lanes: None });
+    config.fill(None, &mut connection);
     connection
 }
 

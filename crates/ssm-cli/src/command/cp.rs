@@ -55,8 +55,7 @@ pub(crate) async fn run(mut args: CpArgs, config: &Config) -> Result<ExitCode, E
             "there is no target before the colon; write ./ before a path that begins with one".into(),
         ));
     }
-    args.reconnect = config.reconnect(Some(&target), args.reconnect);
-    let flags = Flags { connection: &mut args.connection, channel: None, lanes: None };
+    let flags = Flags::from(&mut args.connection).reconnect(&mut args.reconnect);
     let alias = config.fill(Some(&target), flags);
     let target = alias.map_or(target, |alias| alias.target.text.clone());
     let line = match &copy {

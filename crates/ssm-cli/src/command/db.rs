@@ -75,7 +75,7 @@ pub(crate) async fn run(mut args: DbArgs, config: &Config) -> Result<ExitCode, E
     }
     let entry = args.database.as_ref().and_then(|name| config.file.databases.get(name));
     let DbArgs { connection, channel, .. } = &mut args;
-    let flags = Flags { connection, channel: Some(channel), lanes: None };
+    let flags = Flags::from(connection).channel(channel);
     config.fill_from(entry.map(|entry| &entry.settings), flags);
     if args.stays() && !args.detached {
         crate::sign_on::prepare(&args.connection).await;

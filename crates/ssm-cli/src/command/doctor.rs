@@ -36,8 +36,6 @@ use self::outcome::Check;
 use self::report::{Form, Tally};
 use crate::args::DoctorArgs;
 use crate::config::Config;
-#[cfg(not(feature = "aws"))]
-use crate::config::Flags;
 use crate::error::Error;
 use crate::output::{print, say};
 
@@ -54,7 +52,7 @@ pub(crate) async fn run(args: DoctorArgs, flag: Option<&Path>) -> Result<ExitCod
     #[cfg(feature = "aws")]
     let case = account::Case::new(target, &mut connection, &config);
     #[cfg(not(feature = "aws"))]
-    config.fill(target.as_deref(), Flags { connection: &mut connection, channel: None, lanes: None });
+    config.fill(target.as_deref(), &mut connection);
     #[cfg(feature = "aws")]
     let account = account::Account::new(&case, &connection);
     let mut checks = vec![

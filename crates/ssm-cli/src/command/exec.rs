@@ -65,8 +65,7 @@ pub(crate) async fn run(mut args: ExecArgs, config: &Config) -> Result<ExitCode,
 
 /// Takes from the configuration what the command line leaves open.
 fn fill(args: &mut ExecArgs, config: &Config) {
-    args.reconnect = config.reconnect(args.target.as_deref(), args.reconnect);
-    let flags = Flags { connection: &mut args.connection, channel: None, lanes: None };
+    let flags = Flags::from(&mut args.connection).reconnect(&mut args.reconnect);
     if let Some(alias) = config.fill(args.target.as_deref(), flags) {
         args.target = Some(alias.target.text.clone());
     }

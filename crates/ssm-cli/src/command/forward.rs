@@ -118,7 +118,7 @@ pub(super) async fn carry(
 /// Takes from the configuration what the command line leaves open.
 fn fill(args: &mut ForwardArgs, config: &Config) -> Result<(), Error> {
     let ForwardArgs { connection, channel, lanes, .. } = args;
-    let flags = Flags { connection, channel: Some(channel), lanes: Some(lanes) };
+    let flags = Flags::from(connection).channel(channel).lanes(lanes);
     let alias = config.fill(args.target.as_deref(), flags);
     if let Some(alias) = alias {
         if !leads(args) {

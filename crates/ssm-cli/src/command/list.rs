@@ -24,7 +24,6 @@ mod with_lookup {
 
     use super::{Config, Error, ExitCode, ListArgs};
     use crate::cache;
-    use crate::config::Flags;
     use crate::lookup;
     use crate::options;
     use crate::output::{Reader, say};
@@ -38,7 +37,7 @@ mod with_lookup {
 
     /// Runs the command.
     pub(crate) async fn run(mut args: ListArgs, config: &Config) -> Result<ExitCode, Error> {
-        config.fill(None, Flags { connection: &mut args.connection, channel: None, lanes: None });
+        config.fill(None, &mut args.connection);
         let (asked, own) = filters(&args);
         let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
         tokio::select! {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use ssm_session::SignOn;
 
 use crate::args::{LoginArgs, LogoutArgs};
-use crate::config::{Config, Flags};
+use crate::config::Config;
 use crate::error::Error;
 use crate::options;
 use crate::output::say;
@@ -13,7 +13,7 @@ use crate::sign_on::{self, Browser, Left};
 
 /// Signs on.
 pub(crate) async fn run(mut args: LoginArgs, config: &Config) -> Result<ExitCode, Error> {
-    config.fill(None, Flags { connection: &mut args.connection, channel: None, lanes: None });
+    config.fill(None, &mut args.connection);
     let sign_on = find(args.sso_session.as_deref(), args.connection.profile.as_deref()).await?;
     let options = options::aws(&args.connection).await?;
     if !args.force
@@ -30,7 +30,7 @@ pub(crate) async fn run(mut args: LoginArgs, config: &Config) -> Result<ExitCode
 /// Forgets a sign-on.
 pub(crate) async fn forget(args: &LogoutArgs, config: &Config) -> Result<ExitCode, Error> {
     let mut connection = crate::args::ConnectionArgs { profile: args.profile.clone(), ..Default::default() };
-    config.fill(None, Flags { connection: &mut connection, channel: None, lanes: None });
+    config.fill(None, &mut connection);
     let sign_on = find(args.sso_session.as_deref(), connection.profile.as_deref()).await?;
     let was_there = sign_on.forget().map_err(Error::local("cannot remove the token"))?;
     let what = if was_there { "is forgotten" } else { "was not there" };

@@ -28,7 +28,7 @@ pub(crate) async fn run(mut args: ProxyArgs, config: &Config) -> Result<ExitCode
     };
     let port = place.port.unwrap_or(SSH_PORT);
     let named = args.target.as_ref().map(|_| place.target);
-    let flags = Flags { connection: &mut args.connection, channel: Some(&mut args.channel), lanes: None };
+    let flags = Flags::from(&mut args.connection).channel(&mut args.channel);
     let alias = config.fill(named, flags);
     let key = key(&args.key, place.user.or_else(|| Some(alias?.user.as_ref()?.text.as_str())))?;
     let found = alias.map(|alias| alias.target.text.as_str()).or(named);

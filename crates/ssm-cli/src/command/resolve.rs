@@ -6,15 +6,14 @@ use serde_json::json;
 use ssm_resolve::{Explanation, ResolveError, Target};
 
 use crate::args::ResolveArgs;
-use crate::config::{Config, Flags};
+use crate::config::Config;
 use crate::error::Error;
 use crate::lookup;
 use crate::output::{Json, print, say};
 
 /// Runs the command.
 pub(crate) async fn run(mut args: ResolveArgs, config: &Config) -> Result<ExitCode, Error> {
-    let flags = Flags { connection: &mut args.connection, channel: None, lanes: None };
-    let alias = config.fill(Some(&args.target), flags);
+    let alias = config.fill(Some(&args.target), &mut args.connection);
     let alias: Option<Target> = alias.map(|alias| alias.target.text.parse()).transpose()?;
     let target: Target = args.target.parse()?;
     let explanation = lookup::explain(&target, alias, &args.connection).await?;

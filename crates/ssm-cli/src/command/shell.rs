@@ -136,8 +136,7 @@ impl Drop for Record {
 
 /// Takes from the configuration what the command line leaves open.
 fn fill(args: &mut ShellArgs, config: &Config) {
-    args.reconnect = config.reconnect(args.target.as_deref(), args.reconnect);
-    let flags = Flags { connection: &mut args.connection, channel: None, lanes: None };
+    let flags = Flags::from(&mut args.connection).reconnect(&mut args.reconnect);
     if let Some(alias) = config.fill(args.target.as_deref(), flags) {
         args.target = Some(alias.target.text.clone());
         if args.document.is_none() && args.remote_command.is_none() {

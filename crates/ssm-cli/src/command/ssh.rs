@@ -157,7 +157,7 @@ fn check_alike(machines: &[(&str, Machine)]) -> Result<(), Error> {
 impl Wanted<'_> {
     async fn find(&self, target: &str) -> Result<Machine, Error> {
         let (mut connection, mut channel) = (self.connection.clone(), self.channel.clone());
-        let flags = Flags { connection: &mut connection, channel: Some(&mut channel), lanes: None };
+        let flags = Flags::from(&mut connection).channel(&mut channel);
         let alias = self.config.fill(Some(target), flags);
         let user = alias.and_then(|alias| Some(alias.user.as_ref()?.text.clone()));
         let found = alias.map_or(target, |alias| alias.target.text.as_str());

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::args::DbListArgs;
-use crate::config::{Config, Flags};
+use crate::config::Config;
 use crate::error::Error;
 use crate::options;
 use crate::output::{Json, complain, print, say};
@@ -16,7 +16,7 @@ use super::database::{Database, Engine};
 
 /// Runs the command.
 pub(super) async fn run(mut args: DbListArgs, config: &Config) -> Result<ExitCode, Error> {
-    config.fill_from(None, Flags { connection: &mut args.connection, channel: None, lanes: None });
+    config.fill_from(None, &mut args.connection);
     let account = options::account(&args.connection).await?;
     let engine = args.engine.map(Engine::from);
     let mut found = Catalog::new(&account).all(engine).await;

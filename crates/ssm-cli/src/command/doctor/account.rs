@@ -13,7 +13,7 @@ use super::refusal::Refusal;
 use super::way::{Service, Way};
 use super::{document, node, permission, way};
 use crate::args::ConnectionArgs;
-use crate::config::{Config, Flags, Origin, Setting};
+use crate::config::{Config, Origin, Setting};
 use crate::error::Error;
 use crate::lookup;
 use crate::options;
@@ -42,7 +42,7 @@ impl Case {
     /// Fills in what the configuration says.
     pub(super) fn new(target: Option<String>, connection: &mut ConnectionArgs, config: &Config) -> Self {
         let is_given = connection.region.is_some();
-        let alias = config.fill(target.as_deref(), Flags { connection, channel: None, lanes: None });
+        let alias = config.fill(target.as_deref(), connection);
         let region_from = match is_given {
             true => Some(Origin::Flag(Setting::Region)),
             false => config

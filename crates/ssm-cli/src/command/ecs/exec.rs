@@ -10,7 +10,7 @@ use super::place::{Ask, Chosen, Wanted, choose};
 use super::{Ecs, check};
 use crate::args::EcsExecArgs;
 use crate::command::{self, LEAVE, Opened, sh, shell};
-use crate::config::Config;
+use crate::config::{Config, Flags};
 use crate::control::Control;
 use crate::error::Error;
 use crate::options;
@@ -25,8 +25,8 @@ pub(super) async fn run(mut args: EcsExecArgs, config: &Config) -> Result<ExitCo
     if args.connection.reason.is_some() {
         return Err(Error::Usage("ECS Exec has no place for a reason: leave out --reason".into()));
     }
-    let wanted = Wanted::take(&args.place, &mut args.connection, config)?;
-    let reconnect = config.reconnect(args.place.place.as_deref(), args.reconnect);
+    let flags = Flags::from(&mut args.connection).reconnect(&mut args.reconnect);
+    let wanted = Wanted::take(&args.place, flags, config)?;
     let ecs = Ecs::load(&args.connection).await?;
     let chosen = choose(&ecs, &wanted, Ask::new(&args.connection)).await?;
     let command = command_line(&args.command);
@@ -45,7 +45,7 @@ pub(super) async fn run(mut args: EcsExecArgs, config: &Config) -> Result<ExitCo
     let target = chosen.task.session_target(&chosen.container).ok().map(|target| target.to_string());
     let shown = target.as_deref().unwrap_or(&chosen.task.id);
     remembered::started(endpoint.session_id.as_str(), shown, &ecs.account);
-    let config = ssm_session::Config { target, ..options::shell_config(reconnect) };
+    let config = ssm_session::Config { target, ..options::shell_config(args.reconnect) };
     let session = match open(&ecs, endpoint, config, &mut signals).await? {
         Opened::Session(session) => *session,
         Opened::Left(signal) => return Ok(ExitCode::from(signal.exit_code())),

@@ -7,7 +7,7 @@ use super::place::{Ask, Wanted, choose};
 use crate::args::{EcsForwardArgs, PartArgs};
 use crate::background;
 use crate::command;
-use crate::config::{Config, Flags};
+use crate::config::Config;
 use crate::error::Error;
 
 /// Runs the command.
@@ -28,7 +28,7 @@ pub(super) async fn run(mut args: EcsForwardArgs, config: &Config) -> Result<Exi
             Some(target) => Some(target),
             None => {
                 let mut connection = forward.connection.clone();
-                let _ = config.fill(None, Flags { connection: &mut connection, channel: None, lanes: None });
+                let _ = config.fill(None, &mut connection);
                 let ecs = Ecs::load(&connection).await?;
                 let chosen = choose(&ecs, &wanted, Ask::new(&connection)).await?;
                 Some(chosen.task.session_target(&chosen.container)?.to_string())

@@ -34,12 +34,11 @@ pub(super) struct Chosen {
 
 impl Wanted {
     /// Reads the arguments; aliases and what holds for them come from the configuration.
-    pub(super) fn take(
+    pub(super) fn take<'a>(
         args: &PlaceArgs,
-        connection: &mut ConnectionArgs,
+        flags: impl Into<Flags<'a>>,
         config: &Config,
     ) -> Result<Self, Error> {
-        let flags = Flags { connection, channel: None, lanes: None };
         let alias = config.fill(args.place.as_deref(), flags).map(|alias| alias.target.text.as_str());
         Self::read(alias.or(args.place.as_deref()), &args.parts)
     }

@@ -9,7 +9,7 @@ use serde_json::json;
 use ssm_session::AwsControl;
 
 use crate::args::{ConnectionArgs, DurationArg, SessionsArgs, WhichArgs};
-use crate::config::{Config, Flags};
+use crate::config::Config;
 use crate::error::Error;
 use crate::lookup;
 use crate::options;
@@ -60,7 +60,7 @@ pub(super) fn of_target(
     connection: &mut ConnectionArgs,
     config: &Config,
 ) -> Option<String> {
-    let alias = config.fill(written, Flags { connection, channel: None, lanes: None });
+    let alias = config.fill(written, connection);
     alias.map(|alias| alias.target.text.clone()).or_else(|| written.map(Into::into))
 }
 

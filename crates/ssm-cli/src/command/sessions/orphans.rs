@@ -9,7 +9,7 @@ use ssm_session::AwsControl;
 
 use super::{listing, terminate};
 use crate::args::{ConnectionArgs, OrphansArgs};
-use crate::config::{Config, Flags};
+use crate::config::Config;
 use crate::error::Error;
 use crate::options;
 use crate::output::{Json, complain, print, say};
@@ -69,7 +69,7 @@ async fn find(config: &Config) -> Result<Vec<(AwsControl, Vec<Remembered>)>, Err
     for ((profile, region, endpoint_url), entries) in by_account {
         let mut connection =
             ConnectionArgs { profile, region: Some(region), endpoint_url, ..ConnectionArgs::default() };
-        config.fill(None, Flags { connection: &mut connection, channel: None, lanes: None });
+        config.fill(None, &mut connection);
         // An account that cannot be had any more is in the way of no other.
         let account = match options::account(&connection).await {
             Ok(account) => account,
