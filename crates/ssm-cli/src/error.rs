@@ -18,7 +18,6 @@ use ssm_shell::{CommandError, ExecError, ShellError};
 use crate::config::ConfigError;
 use crate::output::complain;
 use crate::port_owner;
-#[cfg(feature = "aws")]
 use crate::process::Signal;
 
 /// Wrong usage.
@@ -124,8 +123,7 @@ pub(crate) enum Error {
     /// Tunnels of a group could not be started.
     #[error("{0}")]
     NotUp(String),
-    /// The user left while something was to be chosen or looked up, and knows why.
-    #[cfg(feature = "aws")]
+    /// The user left before there was a session, and knows why.
     #[error("left")]
     Left(Signal),
     /// EC2 Instance Connect does not let a key in.
@@ -165,7 +163,6 @@ impl Error {
     pub(crate) fn complain(&self) {
         match self {
             Self::Resolve(error) => error.to_string().lines().for_each(complain),
-            #[cfg(feature = "aws")]
             Self::Left(_) => {}
             #[cfg(feature = "lookup")]
             Self::Lines(lines) => lines.iter().for_each(complain),
@@ -186,7 +183,6 @@ impl Error {
             Self::Command { .. } => NOT_RUNNABLE,
             Self::Interrupted(code) => *code,
             Self::Copy(_) => 1,
-            #[cfg(feature = "aws")]
             Self::Left(signal) => signal.exit_code(),
             Self::Mismatch(_) | Self::NotStopped(_) | Self::InTheWay(_) | Self::Unwell { .. } => 1,
             _ => FAILURE,

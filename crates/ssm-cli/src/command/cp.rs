@@ -22,7 +22,7 @@ use self::far::Far;
 use self::place::Place;
 use self::upload::Source as Local;
 use crate::args::CpArgs;
-use crate::command::{self, Opened, exec::remote};
+use crate::command::{self, exec::remote};
 use crate::config::{Config, Flags};
 use crate::error::Error;
 use crate::lookup;
@@ -78,10 +78,7 @@ pub(crate) async fn run(mut args: CpArgs, config: &Config) -> Result<ExitCode, E
     let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
     let request = command.request(&target).reason(args.connection.reason.clone());
     let config = options::command_config(args.reconnect);
-    let session = match command::open_only(&mut source, &request, config, &mut signals).await? {
-        Opened::Session(session) => *session,
-        Opened::Left(signal) => return Ok(ExitCode::from(signal.exit_code())),
-    };
+    let session = command::open_only(&mut source, &request, config, &mut signals).await?;
     let mut far = Far::start(session, command);
     let sender = far.signals.clone();
     let copying = async {

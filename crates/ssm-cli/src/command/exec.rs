@@ -15,7 +15,7 @@ use ssm_shell::{Command, CommandIo, Completed, EndedBy, ExecError, Io};
 use tokio::sync::mpsc;
 
 use crate::args::ExecArgs;
-use crate::command::{self, Opened, shell};
+use crate::command::{self, shell};
 use crate::config::{Config, Flags};
 use crate::error::Error;
 use crate::lookup;
@@ -50,10 +50,7 @@ pub(crate) async fn run(mut args: ExecArgs, config: &Config) -> Result<ExitCode,
     let io = CommandIo::stdio().map_err(Error::local("cannot set up the standard streams"))?;
     let io = if args.no_stdin { io.no_input() } else { io };
     let config = options::command_config(args.reconnect);
-    let session = match command::open_only(&mut source, &request, config, &mut signals).await? {
-        Opened::Session(session) => *session,
-        Opened::Left(signal) => return Ok(ExitCode::from(signal.exit_code())),
-    };
+    let session = command::open_only(&mut source, &request, config, &mut signals).await?;
     match attended(session, &command, io, &mut signals).await {
         Ok(completed) => Ok(code(completed)),
         Err(ExecError::NoTerminal(SessionKind::NonInteractiveCommands)) => {
@@ -140,10 +137,7 @@ async fn without_terminal(
     let request = StartSession::document(target, &document).parameter("command", line);
     let (request, config) =
         (request.reason(args.connection.reason.clone()), options::shell_config(args.reconnect));
-    let session = match command::open_only(source, &request, config, &mut signals).await? {
-        Opened::Session(session) => *session,
-        Opened::Left(signal) => return Ok(ExitCode::from(signal.exit_code())),
-    };
+    let session = command::open_only(source, &request, config, &mut signals).await?;
     drop(signals);
     let exit = ssm_shell::run(session, Io::stdio()?, shell::tell).await?;
     if exit.code.is_none() && exit.ended_by == EndedBy::Session {

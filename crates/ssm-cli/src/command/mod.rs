@@ -43,31 +43,21 @@ use crate::control::Control;
 use crate::error::Error;
 use crate::options::Source;
 use crate::output::say;
-use crate::process::{Signal, Signals};
+use crate::process::Signals;
 use crate::reconnect;
 
 /// How long ending may take once the user wants to leave.
 const LEAVE: Duration = Duration::from_secs(2);
 
-/// What became of opening a session.
-enum Opened {
-    Session(Box<Session<Control>>),
-    /// The user left first.
-    Left(Signal),
-}
-
-/// Opens a session and waits until it has started, unless a signal comes first. A session that is being opened then is ended
-/// again, as far as that is possible in two seconds.
+/// Opens a session and waits until it has started, unless a signal comes first ([`Error::Left`]). A session that is being opened
+/// then is ended again, as far as that is possible in two seconds.
 async fn open(
     source: &mut Source,
     request: &StartSession,
     config: Config,
     signals: &mut Signals,
-) -> Result<Opened, Error> {
-    match open_only(source, request, config, signals).await? {
-        Opened::Session(session) => begin(*session, signals).await,
-        left @ Opened::Left(_) => Ok(left),
-    }
+) -> Result<Session<Control>, Error> {
+    begin(open_only(source, request, config, signals).await?, signals).await
 }
 
 /// The same without waiting, for those who wait for something that comes later anyway.
@@ -76,24 +66,20 @@ async fn open_only(
     request: &StartSession,
     config: Config,
     signals: &mut Signals,
-) -> Result<Opened, Error> {
-    match source.open_unless(request, config, signals.next()).await? {
-        Ok(session) => Ok(Opened::Session(Box::new(session))),
-        Err(signal) => Ok(Opened::Left(signal)),
-    }
+) -> Result<Session<Control>, Error> {
+    source.open_unless(request, config, signals.next()).await?.map_err(Error::Left)
 }
 
 /// Waits until a session has started, unless a signal comes first.
-async fn begin(session: Session<Control>, signals: &mut Signals) -> Result<Opened, Error> {
-    let mut session = Box::new(session);
+async fn begin(mut session: Session<Control>, signals: &mut Signals) -> Result<Session<Control>, Error> {
     tokio::select! {
         started = started(&mut session) => started.map_err(Error::NotStarted)?,
         signal = signals.next() => {
-            end(*session).await;
-            return Ok(Opened::Left(signal));
+            end(session).await;
+            return Err(Error::Left(signal));
         }
     }
-    Ok(Opened::Session(session))
+    Ok(session)
 }
 
 /// Waits until a session has said what it is. The event that says it is left for whoever drives the session.

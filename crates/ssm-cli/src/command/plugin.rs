@@ -22,7 +22,7 @@ use self::arguments::{Arguments, Request};
 use self::banner::Banner;
 use crate::args::{ConnectionArgs, PluginArgs, PluginCommand};
 use crate::capture;
-use crate::command::{self, Opened, end, shell};
+use crate::command::{self, end, shell};
 use crate::control::Control;
 use crate::error::Error;
 use crate::network;
@@ -104,8 +104,8 @@ async fn start(arguments: Arguments) -> Result<ExitCode, Error> {
         signal = signals.next() => return Ok(left(signal)),
     };
     let session = match command::begin(session, &mut signals).await {
-        Ok(Opened::Session(session)) => *session,
-        Ok(Opened::Left(signal)) => return Ok(left(signal)),
+        Ok(session) => session,
+        Err(Error::Left(signal)) => return Ok(left(signal)),
         Err(Error::NotStarted(reason)) => return Ok(banner.ended(&reason)),
         Err(error) => return Err(error),
     };

@@ -7,8 +7,8 @@ use ssm_portfwd::Notice;
 use ssm_session::{CloseReason, StartSession};
 
 use crate::args::{KeyArgs, ProxyArgs};
+use crate::command;
 use crate::command::instance_connect::{self, PublicKey};
-use crate::command::{self, Opened};
 use crate::config::{Config, Flags};
 use crate::error::Error;
 use crate::lookup;
@@ -40,15 +40,12 @@ pub(crate) async fn run(mut args: ProxyArgs, config: &Config) -> Result<ExitCode
     if let Some((user, key)) = key {
         tokio::select! {
             sent = instance_connect::send(&args.connection, &target, user, &key) => sent?,
-            signal = signals.next() => return Ok(ExitCode::from(signal.exit_code())),
+            signal = signals.next() => return Err(Error::Left(signal)),
         }
     }
     let request = StartSession::ssh(target, port).reason(args.connection.reason.clone());
     let config = options::port_config(&args.channel);
-    let session = match command::open(&mut source, &request, config, &mut signals).await? {
-        Opened::Session(session) => *session,
-        Opened::Left(signal) => return Ok(ExitCode::from(signal.exit_code())),
-    };
+    let session = command::open(&mut source, &request, config, &mut signals).await?;
     let mut left = None;
     let shutdown = async { left = Some(signals.next().await) };
     let reason = ssm_portfwd::stream(

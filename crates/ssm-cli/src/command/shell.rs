@@ -10,7 +10,7 @@ use ssm_session::{CloseReason, Encryption, SessionKind, StartSession};
 use ssm_shell::{EndedBy, Exit, Io, Notice, Question, Recording, Statistics};
 
 use crate::args::{EscapeArg, ShellArgs};
-use crate::command::{self, Opened, tunnels};
+use crate::command::{self, tunnels};
 use crate::config::{Config, Flags};
 use crate::error::{Error, ending};
 use crate::lookup;
@@ -42,10 +42,7 @@ pub(crate) async fn run(mut args: ShellArgs, config: &Config) -> Result<ExitCode
     if args.require_encryption {
         config.channel.encryption = Encryption::Required;
     }
-    let session = match command::open(&mut source, &request, config, &mut signals).await? {
-        Opened::Session(session) => *session,
-        Opened::Left(signal) => return Ok(ExitCode::from(signal.exit_code())),
-    };
+    let session = command::open(&mut source, &request, config, &mut signals).await?;
     // From here on the shell has handlers of its own.
     drop(signals);
     let kind = session.ready().map(|ready| ready.kind);

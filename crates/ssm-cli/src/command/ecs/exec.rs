@@ -9,7 +9,7 @@ use ssm_session::{ControlPlane, Endpoint, Session, SessionId, Token, causes};
 use super::place::{Ask, Chosen, Wanted, choose};
 use super::{Ecs, check};
 use crate::args::EcsExecArgs;
-use crate::command::{self, LEAVE, Opened, sh, shell};
+use crate::command::{self, LEAVE, sh, shell};
 use crate::config::{Config, Flags};
 use crate::control::Control;
 use crate::error::Error;
@@ -38,7 +38,7 @@ pub(super) async fn run(mut args: EcsExecArgs, config: &Config) -> Result<ExitCo
             if let Ok(Ok(endpoint)) = tokio::time::timeout(LEAVE, starting).await {
                 terminate(&Control::Aws(ecs.account.clone()), &endpoint.session_id).await;
             }
-            return Ok(ExitCode::from(signal.exit_code()));
+            return Err(Error::Left(signal));
         }
     };
     // What it is started on is a part of what the key of an encrypted session is made for.
@@ -46,10 +46,7 @@ pub(super) async fn run(mut args: EcsExecArgs, config: &Config) -> Result<ExitCo
     let shown = target.as_deref().unwrap_or(&chosen.task.id);
     remembered::started(endpoint.session_id.as_str(), shown, &ecs.account);
     let config = ssm_session::Config { target, ..options::shell_config(args.reconnect) };
-    let session = match open(&ecs, endpoint, config, &mut signals).await? {
-        Opened::Session(session) => *session,
-        Opened::Left(signal) => return Ok(ExitCode::from(signal.exit_code())),
-    };
+    let session = open(&ecs, endpoint, config, &mut signals).await?;
     // From here on the shell has handlers of its own.
     drop(signals);
     shell::carry(session, args.escape, args.idle_notice).await
@@ -90,14 +87,14 @@ async fn open(
     endpoint: Endpoint,
     config: ssm_session::Config,
     signals: &mut Signals,
-) -> Result<Opened, Error> {
+) -> Result<Session<Control>, Error> {
     let control = Control::Aws(ecs.account.clone());
     let id = endpoint.session_id.clone();
     let opened = tokio::select! {
         session = Session::open(control.clone(), endpoint, config) => session.map_err(Error::from),
         signal = signals.next() => {
             terminate(&control, &id).await;
-            return Ok(Opened::Left(signal));
+            return Err(Error::Left(signal));
         }
     };
     match opened {

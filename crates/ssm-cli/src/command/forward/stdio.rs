@@ -6,7 +6,7 @@ use ssm_portfwd::{Config, Destination, Notice};
 use ssm_session::CloseReason;
 
 use crate::args::ForwardArgs;
-use crate::command::{self, Opened};
+use crate::command;
 use crate::error::Error;
 use crate::options::{self, Source};
 use crate::output::complain;
@@ -26,14 +26,11 @@ pub(super) async fn run(
     let output = Output::stdout().map_err(Error::local("cannot use stdout"))?;
     let mut source = tokio::select! {
         source = Source::load(&args.connection, "ssm forward") => source?,
-        signal = signals.next() => return Ok(ExitCode::from(signal.exit_code())),
+        signal = signals.next() => return Err(Error::Left(signal)),
     };
     let request = destination.request(target).reason(args.connection.reason.clone());
     let config = options::port_config(&args.channel);
-    let session = match command::open(&mut source, &request, config, signals).await? {
-        Opened::Session(session) => *session,
-        Opened::Left(signal) => return Ok(ExitCode::from(signal.exit_code())),
-    };
+    let session = command::open(&mut source, &request, config, signals).await?;
     let mut left = None;
     let mut refused = false;
     let shutdown = async { left = Some(signals.next().await) };

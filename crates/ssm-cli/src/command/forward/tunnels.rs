@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::args::{ForwardArgs, LimitArg};
-use crate::command::{self, Opened};
+use crate::command;
 use crate::control::Control;
 use crate::error::{Error, ending, not_set_up};
 use crate::options::{self, Source};
@@ -147,9 +147,9 @@ impl<'a> Tunnels<'a> {
                 self.tasks.spawn(async move { (index, run.await) });
             }
             Source::Attach(..) => {
-                let session = match command::open(source, &request, session, signals).await? {
-                    Opened::Session(session) => *session,
-                    Opened::Left(_) => return Ok(Started::Left),
+                let session = match command::open(source, &request, session, signals).await {
+                    Err(Error::Left(_)) => return Ok(Started::Left),
+                    opened => opened?,
                 };
                 let run = forwarder.run(session, config, notice, shutdown);
                 self.tasks.spawn(async move { (index, run.await) });
