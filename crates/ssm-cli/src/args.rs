@@ -52,7 +52,7 @@ pub(crate) use self::sessions::SessionsArgs;
 pub(crate) use self::sessions::{OrphansArgs, SessionsCommand, TerminateArgs, WhichArgs};
 pub(crate) use self::shell::{EscapeArg, ShellArgs};
 pub(crate) use self::ssh::{
-    Globals, KeyArgs, Kind, OpenSsh, ScpArgs, SftpArgs, SshArgs, SshConfigArgs, kinds, sorted,
+    Globals, KeyArgs, Kind, OpenSsh, ScpArgs, SftpArgs, SshArgs, SshConfigArgs, ThroughArgs, kinds, sorted,
 };
 #[cfg(feature = "metrics")]
 use crate::metrics::MetricsAddr;

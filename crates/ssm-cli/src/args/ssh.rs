@@ -19,11 +19,7 @@ pub(crate) struct SshArgs {
     #[arg(value_name = "SSH-WORDS", required = true)]
     pub(crate) words: Vec<OsString>,
     #[command(flatten)]
-    pub(crate) key: KeyArgs,
-    #[command(flatten)]
-    pub(crate) connection: ConnectionArgs,
-    #[command(flatten)]
-    pub(crate) channel: ChannelArgs,
+    pub(crate) through: ThroughArgs,
 }
 
 /// Copy files with OpenSSH, over Session Manager
@@ -39,11 +35,7 @@ pub(crate) struct ScpArgs {
     #[arg(value_name = "SCP-WORDS", required = true)]
     pub(crate) words: Vec<OsString>,
     #[command(flatten)]
-    pub(crate) key: KeyArgs,
-    #[command(flatten)]
-    pub(crate) connection: ConnectionArgs,
-    #[command(flatten)]
-    pub(crate) channel: ChannelArgs,
+    pub(crate) through: ThroughArgs,
 }
 
 /// Look at and copy files with OpenSSH's sftp, over Session Manager
@@ -53,6 +45,13 @@ pub(crate) struct SftpArgs {
     /// Options of sftp and [USER@]TARGET[:PATH], read as by ssm scp
     #[arg(value_name = "SFTP-WORDS", required = true)]
     pub(crate) words: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) through: ThroughArgs,
+}
+
+/// The way of an OpenSSH program to its machines.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ThroughArgs {
     #[command(flatten)]
     pub(crate) key: KeyArgs,
     #[command(flatten)]
@@ -299,8 +298,8 @@ mod tests {
             panic!("not read as ssh");
         };
         assert_eq!(args.words, ["-v", "me@web", "ls", "-l", "--color"]);
-        assert_eq!(args.connection.profile.as_deref(), Some("corp"));
-        assert!(args.key.send_key);
+        assert_eq!(args.through.connection.profile.as_deref(), Some("corp"));
+        assert!(args.through.key.send_key);
         let Ok(Args { command: Subcommand::Scp(args), .. }) = read("ssm scp -- -a web:") else {
             panic!("not read as scp");
         };

@@ -15,7 +15,7 @@ use std::process::{Command, ExitCode};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::{ChannelArgs, ConnectionArgs, Globals, KeyArgs, OpenSsh, ScpArgs, SftpArgs, SshArgs};
+use crate::args::{ChannelArgs, ConnectionArgs, Globals, OpenSsh, ScpArgs, SftpArgs, SshArgs, ThroughArgs};
 use crate::command::forward::child::Running;
 use crate::command::proxy::Place;
 use crate::command::sh;
@@ -31,9 +31,7 @@ pub(super) use self::proxy_command::{Key, ProxyCommand, Target};
 
 /// What the user says of every machine of one command.
 struct Wanted<'a> {
-    key: KeyArgs,
-    connection: ConnectionArgs,
-    channel: ChannelArgs,
+    through: ThroughArgs,
     config: &'a Config,
     globals: &'a Globals,
 }
@@ -53,8 +51,8 @@ struct Machine {
 
 /// Runs `ssm ssh`.
 pub(crate) async fn ssh(args: SshArgs, config: &Config, globals: &Globals) -> Result<ExitCode, Error> {
-    let SshArgs { words, key, connection, channel } = args;
-    let wanted = Wanted { key, connection, channel, config, globals };
+    let SshArgs { words, through } = args;
+    let wanted = Wanted { through, config, globals };
     let line = Line::read(OpenSsh::Ssh, words);
     let mut command = Command::new(OpenSsh::Ssh.name());
     command.args(&line.options);
@@ -64,7 +62,7 @@ pub(crate) async fn ssh(args: SshArgs, config: &Config, globals: &Globals) -> Re
     let text = text.strip_prefix("ssh://").map_or(text, |rest| rest.trim_end_matches('/'));
     let place = Place::parse(text, None)?;
     let machine = wanted.find(place.target).await?;
-    let login_key = LoginKey::take(&wanted.key)?;
+    let login_key = LoginKey::take(&wanted.through.key)?;
     wanted.lead(&mut command, Target::Written(&machine.id), &machine, login_key.as_ref())?;
     machine.name(&mut command);
     if let Some(port) = place.port {
@@ -80,15 +78,15 @@ pub(crate) async fn ssh(args: SshArgs, config: &Config, globals: &Globals) -> Re
 
 /// Runs `ssm scp`.
 pub(crate) async fn scp(args: ScpArgs, config: &Config, globals: &Globals) -> Result<ExitCode, Error> {
-    let ScpArgs { words, key, connection, channel } = args;
-    let wanted = Wanted { key, connection, channel, config, globals };
+    let ScpArgs { words, through } = args;
+    let wanted = Wanted { through, config, globals };
     copy(OpenSsh::Scp, words, &wanted).await
 }
 
 /// Runs `ssm sftp`.
 pub(crate) async fn sftp(args: SftpArgs, config: &Config, globals: &Globals) -> Result<ExitCode, Error> {
-    let SftpArgs { words, key, connection, channel } = args;
-    let wanted = Wanted { key, connection, channel, config, globals };
+    let SftpArgs { words, through } = args;
+    let wanted = Wanted { through, config, globals };
     copy(OpenSsh::Sftp, words, &wanted).await
 }
 
@@ -111,7 +109,7 @@ async fn copy(program: OpenSsh, words: Vec<OsString>, wanted: &Wanted<'_>) -> Re
         return become_openssh(command, None).await;
     };
     let are_one = machines.iter().all(|(_, machine)| machine.id == first.id);
-    let login_key = LoginKey::take(&wanted.key)?;
+    let login_key = LoginKey::take(&wanted.through.key)?;
     if are_one {
         wanted.lead(&mut command, Target::Written(&first.id), first, login_key.as_ref())?;
         first.name(&mut command);
@@ -156,13 +154,13 @@ fn check_alike(machines: &[(&str, Machine)]) -> Result<(), Error> {
 
 impl Wanted<'_> {
     async fn find(&self, target: &str) -> Result<Machine, Error> {
-        let (mut connection, mut channel) = (self.connection.clone(), self.channel.clone());
+        let (mut connection, mut channel) = (self.through.connection.clone(), self.through.channel.clone());
         let flags = Flags::from(&mut connection).channel(&mut channel);
         let alias = self.config.fill(Some(target), flags);
         let user = alias.and_then(|alias| Some(alias.user.as_ref()?.text.clone()));
         let found = alias.map_or(target, |alias| alias.target.text.as_str());
         let id = lookup::session_target(Some(found), &connection).await?;
-        if self.key.send_key {
+        if self.through.key.send_key {
             instance_connect::check(&id)?;
         }
         let is_name = |text: &str| {
