@@ -144,7 +144,7 @@ fn a_service_that_is_killed_leaves_no_process_and_no_port() {
 }
 
 #[test]
-fn a_forward_that_is_not_to_reconnect_ends_with_the_reason() {
+fn item_21_a_forward_that_is_not_to_reconnect_ends_with_the_reason() {
     for (times, reason) in [
         ("never", "the connection was lost and is not to be brought back: "),
         ("2", "the connection was lost and 2 attempts to bring it back have failed: "),

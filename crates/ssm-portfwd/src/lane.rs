@@ -431,3 +431,50 @@ pub(crate) fn send<C: ControlPlane>(session: &mut Session<C>, kind: PayloadType,
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use ssm_loopback::Loopback;
+    use ssm_session::StartSession;
+    use tokio::io::{AsyncReadExt, duplex};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::connection::LocalEnd;
+
+    /// A port has no stderr, no exit code, and nothing that has not been thought of yet.
+    #[tokio::test]
+    async fn item_85_only_output_is_written_to_sockets() {
+        let loopback = Loopback::start(ssm_loopback::Config::default()).await.unwrap();
+        let destination = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let request = StartSession::port(loopback.target(), destination.local_addr().unwrap().port());
+        let mut config = ssm_session::Config::default();
+        config.channel.version = "1.0.0.0".into();
+        let session = Session::start(loopback.control(), &request, config).await.unwrap();
+        let mut lane = Lane::new(session, Config::default());
+        let (mut near, far) = duplex(64);
+        lane.add(Incoming::plain(LocalEnd::Other(Box::pin(far)), 1));
+        while !lane.is_ready() {
+            turn(&mut lane).await;
+        }
+        let mut say = |kind, text: &'static str| {
+            lane.handle_event(Event::Payload { kind, payload: Bytes::from_static(text.as_bytes()) });
+        };
+        let others =
+            [PayloadType::Error, PayloadType::StdErr, PayloadType::ExitCode, PayloadType::Unknown(99)];
+        others.into_iter().for_each(|kind| say(kind, "no"));
+        say(PayloadType::Output, "yes");
+        turn(&mut lane).await;
+        let mut written = [0; 3];
+        near.read_exact(&mut written).await.unwrap();
+        assert_eq!(&written, b"yes");
+    }
+
+    /// A turn of the loop, once something has happened or a moment later.
+    async fn turn<C: ControlPlane>(lane: &mut Lane<C>) {
+        let moment =
+            tokio::time::timeout(Duration::from_millis(20), std::future::poll_fn(|cx| lane.poll(cx)));
+        assert!(moment.await.is_err(), "the session ends");
+    }
+}

@@ -227,6 +227,20 @@ async fn item_77_everything_received_is_written_before_the_end() {
     assert_eq!(exit.bytes_received, expected.len() as u64);
 }
 
+/// The end is there long before the reader has come so far.
+#[tokio::test]
+async fn item_77_the_end_waits_for_a_slow_reader() {
+    let loopback = Loopback::start(sh()).await.unwrap();
+    let request = StartSession::interactive_command(loopback.target(), "seq 1 3000");
+    let mut running = Running::start_with(&loopback, request, 1024).await;
+    let ended = timeout(Duration::from_secs(1), &mut running.run).await;
+    assert!(ended.is_err(), "it ended before its output was taken");
+    let (output, _, exit) = running.end().await;
+    let expected: String = (1..=3000).map(|n| format!("{n}\r\n")).collect();
+    assert!(output == expected, "{} bytes instead of {}", output.len(), expected.len());
+    assert_eq!(exit.reason, CloseReason::AgentClosed { exit_code: None, detail: None });
+}
+
 #[tokio::test]
 async fn a_slow_reader_stops_the_remote_side_and_loses_nothing() {
     let loopback = Loopback::start(sh()).await.unwrap();

@@ -178,6 +178,27 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "item_21_the_budget_ends_a_session_that_cannot_be_reconnected",
     ),
     mutant(
+        21,
+        "crates/ssm-channel/src/channel.rs",
+        "self.config.reconnect_attempts.filter(|most| self.attempt >= *most)",
+        "self.config.reconnect_attempts.filter(|_| false)",
+        "item_21_a_session_has_as_many_attempts_as_it_may",
+    ),
+    mutant(
+        59,
+        "crates/ssm-channel/src/channel.rs",
+        "ready.customer_message = complete.customer_message;",
+        "",
+        "item_59_the_agents_words_for_the_user_come_with_the_start",
+    ),
+    mutant(
+        106,
+        "crates/ssm-channel/src/channel.rs",
+        "self.input == Input::Refused && ",
+        "false && ",
+        "item_40_106_an_agent_that_is_not_ready_takes_nothing_and_reacknowledges_what_it_has",
+    ),
+    mutant(
         32,
         "crates/ssm-channel/src/channel.rs",
         r#"            _ => {
@@ -602,6 +623,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "item_72_the_terminal_is_raw_during_a_session_and_restored_behind_it",
     ),
     mutant(
+        77,
+        "crates/ssm-shell/src/shell.rs",
+        "let failure = if let End::Closed(_) = end { self.drain().await } else { None };",
+        "let failure = None;",
+        "item_77_the_end_waits_for_a_slow_reader",
+    ),
+    mutant(
         76,
         "crates/ssm-shell/src/shell.rs",
         r#"            End::Here(ended_by) => {
@@ -622,7 +650,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "crates/ssm-portfwd/src/lane.rs",
         "Event::Payload { kind: PayloadType::Output, payload } => match",
         "Event::Payload { payload, .. } => match",
-        "item_85_87_a_refusal_does_not_touch_its_neighbours",
+        "item_85_only_output_is_written_to_sockets",
     ),
     mutant(
         87,
@@ -639,6 +667,27 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "item_91_without_an_address_nobody_else_gets_in",
     ),
     mutant(
+        50,
+        "crates/ssm-portfwd/src/lane.rs",
+        "!self.session.is_drained() || ",
+        "",
+        "item_50_acknowledgements_are_taken_while_too_much_is_unread",
+    ),
+    mutant(
+        90,
+        "crates/ssm-portfwd/src/single.rs",
+        "session.close();",
+        "",
+        "item_90_the_end_of_a_connection_is_the_end_of_its_stream",
+    ),
+    mutant(
+        90,
+        "crates/ssm-portfwd/src/single.rs",
+        "self.half_closed.hold(now, KEY, self.last);",
+        "",
+        "item_90_the_end_of_the_input_ends_the_session",
+    ),
+    mutant(
         84,
         "crates/ssm-portfwd/src/single.rs",
         "self.early.push_back(payload);",
@@ -653,6 +702,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
                 }"#,
         "self.let_go(key);",
         "item_88_a_program_that_has_ended_its_direction_gets_the_whole_answer",
+    ),
+    mutant(
+        106,
+        "crates/ssm-loopback/src/plugin/single.rs",
+        "wire.set_input(Input::Refused);",
+        "",
+        "item_106_input_before_the_destination_is_reached_is_taken_later_and_once",
     ),
     mutant(
         102,

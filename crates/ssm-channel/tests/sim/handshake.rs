@@ -119,6 +119,16 @@ fn item_63_a_request_that_waited_behind_a_gap_is_processed() {
 }
 
 #[test]
+fn item_59_the_agents_words_for_the_user_come_with_the_start() {
+    let mut client = Solo::client(Config::client());
+    let asks = request(&session_type("Standard_Stream", "null"));
+    client.stream(0, PayloadType::HandshakeRequest, &asks).unwrap();
+    client.stream(1, PayloadType::HandshakeComplete, &complete()).unwrap();
+    let events = client.events();
+    assert!(matches!(&events[..], [Event::Ready(ready)] if ready.customer_message == "hello"), "{events:?}");
+}
+
+#[test]
 fn item_57_a_client_sends_nothing_of_its_own_before_the_handshake_is_complete() {
     let mut client = Solo::client(Config::client());
     assert!(!client.channel.can_send());

@@ -127,7 +127,7 @@ fn the_budget_ends_a_session_whose_connections_do_not_hold() {
 }
 
 #[test]
-fn a_session_has_as_many_attempts_as_it_may() {
+fn item_21_a_session_has_as_many_attempts_as_it_may() {
     for attempts in [0, 1, 5] {
         let config = Config { reconnect_attempts: Some(attempts), ..Config::client() };
         let mut pair = Pair::connected(config, Config::agent("i-0", shell(Handshake::Required))).started();

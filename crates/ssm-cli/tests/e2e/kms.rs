@@ -34,6 +34,17 @@ fn a_shell_is_encrypted_with_a_key_of_the_loopback() {
 }
 
 #[test]
+fn item_59_the_agents_words_are_on_stderr_where_stdout_is_data() {
+    let loopback = Loopback::with(&["--kms-key", KEY]);
+    let mut command = loopback.ssm(&["exec", &loopback.target, "--", "echo answer-$((6 * 7))"]);
+    let (mut process, stdin) = Process::spawn_with_stdin(&mut command);
+    drop(stdin);
+    assert_eq!(process.wait().code(), Some(0), "{}", process.stderr());
+    assert_eq!(process.stdout(), "answer-42\n");
+    assert_eq!(process.stderr().matches("This session is encrypted using AWS KMS.").count(), 1);
+}
+
+#[test]
 fn a_shell_in_the_clear_is_refused_where_encryption_is_asked_for() {
     let loopback = Loopback::start();
     let mut command = loopback.ssm(&["shell", &loopback.target, "--require-encryption"]);

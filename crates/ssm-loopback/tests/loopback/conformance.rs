@@ -7,7 +7,7 @@ use serde_json::json;
 use ssm_channel::{CloseReason, SessionKind};
 use ssm_loopback::{Config, Direction, Kms, KmsChallenge, Profile, Upgrade, Verdict};
 use ssm_proto::{Flags, Header, Layout, PayloadType};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::api::{Api, Keys, unsigned_upgrade, upgrade};
 use crate::client::Client;
@@ -93,11 +93,14 @@ async fn item_104_the_old_header_is_the_default() {
     assert_eq!(Config::default().service_layout, Layout::Service);
 }
 
-/// In basic mode the destination is dialled before anything is taken; what came before that comes again.
+/// In basic mode the destination is dialled before anything is taken; what came before that comes again. Nothing of it is
+/// acknowledged before (agent `port.go`, `ErrHandlerNotReady`).
 #[tokio::test]
 async fn item_106_input_before_the_destination_is_reached_is_taken_later_and_once() {
     let api = Api::start(Config::default()).await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let _late = api.loopback.fault("dial=1s").unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
     let port = json!({"portNumber": [listener.local_addr().unwrap().port().to_string()]});
     let config = ssm_channel::Config { version: "1.0.0.0".into(), ..crate::client::config() };
     let mut client = Client::start_with(&api, "AWS-StartPortForwardingSession", port, config).await;
@@ -106,7 +109,9 @@ async fn item_106_input_before_the_destination_is_reached_is_taken_later_and_onc
         client.send(&api, PayloadType::Output, word.as_bytes()).await;
     }
     client.until_drained(&api).await;
-    let (mut stream, _) = listener.accept().await.unwrap();
+    let (stream, _) = listener.accept().expect("it was reached before anything was acknowledged");
+    stream.set_nonblocking(true).unwrap();
+    let mut stream = TcpStream::from_std(stream).unwrap();
     let mut all = [0; 13];
     tokio::io::AsyncReadExt::read_exact(&mut stream, &mut all).await.unwrap();
     assert_eq!(&all, b"one two three");

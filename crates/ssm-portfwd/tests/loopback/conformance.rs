@@ -8,6 +8,7 @@ use ssm_loopback::{Direction, Verdict};
 use ssm_portfwd::{Config, Forwarder, ListenAddr, Notice, stream};
 use ssm_session::{CloseReason, PayloadType, Session, StartSession};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex, split};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -77,6 +78,25 @@ async fn item_90_the_end_of_the_input_ends_the_session() {
     let reason = timeout(SOON, run).await.expect("it ends").unwrap();
     assert_eq!(reason, CloseReason::Terminated);
     assert_eq!(read_all(&mut read).await.unwrap(), b"");
+}
+
+/// Behind a listener, too: a plain stream is one connection.
+#[tokio::test]
+async fn item_90_the_end_of_a_connection_is_the_end_of_its_stream() {
+    let (loopback, server) = (loopback().await, Server::echo().await);
+    let request = StartSession::ssh(loopback.target(), server.port);
+    let session = Session::start(loopback.control(), &request, fast()).await.unwrap();
+    let forwarder = Forwarder::bind(&ListenAddr::Loopback { port: 0 }).unwrap();
+    let address = forwarder.local_addrs()[0];
+    let (notify, mut notices) = mpsc::unbounded_channel();
+    let notice = move |notice| drop(notify.send(notice));
+    let run = tokio::spawn(forwarder.run(session, Config::default(), notice, std::future::pending()));
+    while !matches!(notices.recv().await.unwrap(), Notice::Listening(_)) {}
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    assert_eq!(exchange(&mut stream, b"hello").await, b"hello");
+    drop(stream);
+    let reason = timeout(SOON, run).await.expect("it ends").unwrap().unwrap();
+    assert_eq!(reason, CloseReason::Terminated);
 }
 
 #[tokio::test]

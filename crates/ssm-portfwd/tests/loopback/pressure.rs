@@ -2,8 +2,10 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use ssm_loopback::{Direction, Verdict};
 use ssm_portfwd::{Config, Notice};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
@@ -68,6 +70,54 @@ async fn item_50_upload_before_read_makes_progress() {
     let mut expected = pattern(2, 200_000);
     expected.extend_from_slice(b"done");
     assert!(read_all(&mut stream).await.unwrap() == expected);
+}
+
+/// More is unread than may be while an upload is not acknowledged: acknowledgements come the same way as what nobody reads. A
+/// client that takes neither sends everything again and again, and ends with taking the connection for dead.
+#[tokio::test]
+async fn item_50_acknowledgements_are_taken_while_too_much_is_unread() {
+    let server = Server::start(|mut stream| async move {
+        if stream.read_u8().await? == b's' {
+            stream.write_all(&pattern(7, UNREAD)).await?;
+            return stream.shutdown().await;
+        }
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
+    })
+    .await;
+    let loopback = loopback().await;
+    let sent = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&sent);
+    let _far = loopback.rule(move |direction, header| {
+        let is_stream = header.message_type.is_stream();
+        match direction {
+            Direction::ClientToAgent if is_stream => {
+                count.fetch_add(1, Ordering::SeqCst);
+                Verdict::Deliver
+            }
+            Direction::AgentToClient if !is_stream => Verdict::Delay(Duration::from_millis(300)),
+            _ => Verdict::Deliver,
+        }
+    });
+    // Nobody is reset for it.
+    let config = Config { hold_up_limit: SOON, hard_limit: 2 * UNREAD, ..Config::default() };
+    let forward = Forward::with(&loopback, server.port, fast(), config).await;
+    let mut bulk = forward.connect().await;
+    bulk.write_all(b"u").await.unwrap();
+    let upload = tokio::spawn(async move { bulk.write_all(&pattern(8, LATE)).await });
+    let mut stalled = forward.connect().await;
+    stalled.write_all(b"s").await.unwrap();
+    let quiet = async {
+        let mut before = 0;
+        while before != sent.load(Ordering::SeqCst) {
+            before = sent.load(Ordering::SeqCst);
+            // Longer than what is not acknowledged waits to be sent again.
+            tokio::time::sleep(Duration::from_millis(2500)).await;
+        }
+    };
+    timeout(Duration::from_secs(15), quiet).await.expect("what was sent is acknowledged");
+    assert!(!upload.is_finished(), "the upload waits for the reader");
+    assert!(read_all(&mut stalled).await.unwrap() == pattern(7, UNREAD));
+    upload.abort();
 }
 
 #[tokio::test]
