@@ -201,8 +201,8 @@ impl Remembered {
             let number = Pid::from_raw(pid.try_into().ok()?)?;
             // One of another user, which has the number by now, is not to be signalled.
             match test_kill_process(number) {
-                Ok(()) => Some(start_of(pid)),
-                Err(_) => None,
+                Ok(()) if !is_defunct(pid) => Some(start_of(pid)),
+                _ => None,
             }
         })
     }
@@ -248,9 +248,19 @@ impl Process {
 
 /// When a process was started (proc(5), field 22 of `stat`).
 fn start_of(pid: u32) -> Option<u64> {
+    field_of(pid, 22)?.parse().ok()
+}
+
+/// Whether it has ended and nobody has asked how: in many containers nobody ever does.
+fn is_defunct(pid: u32) -> bool {
+    field_of(pid, 3).is_some_and(|state| state == "Z")
+}
+
+/// A field of `stat` behind the name of the process, which is the second (proc(5)).
+fn field_of(pid: u32, number: usize) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name may hold anything, parentheses and spaces too.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    stat.rsplit_once(')')?.1.split_whitespace().nth(number - 3).map(ToOwned::to_owned)
 }
 
 /// Where a session is written down: ids have characters that file names may not have.

@@ -6,12 +6,12 @@
 mod common;
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, test_kill_process};
@@ -30,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LEFT_TO_THE_NEXT: usize = 99_999;
 
 const TARGET: &str = "i-0123456789abcdef0";
+
+/// How often each of client, service and agent is killed; twice without.
+const KILL_ROUNDS: &str = "SSM_KILL_ROUNDS";
 
 #[test]
 fn a_client_that_is_killed_leaves_nothing_that_is_in_the_way() {
@@ -76,6 +79,146 @@ fn a_client_that_is_killed_leaves_nothing_that_is_in_the_way() {
     forward.signal(Signal::INT);
     assert_eq!(forward.wait().status.code(), Some(0));
     assert!(!socket.exists());
+}
+
+/// Who is killed. The agent of the loopback is a part of its process: what ends it alone is the fault `restart`, which leaves its
+/// sockets without a closing frame, its destinations and its sessions.
+#[derive(Debug, Clone, Copy)]
+enum Victim {
+    Client,
+    Service,
+    Agent,
+}
+
+#[test]
+fn whoever_is_killed_and_whenever_nothing_is_left_and_the_next_one_works() {
+    let rounds: u64 = std::env::var(KILL_ROUNDS).map_or(2, |rounds| rounds.parse().unwrap());
+    for round in 0..rounds {
+        for victim in [Victim::Client, Victim::Service, Victim::Agent] {
+            // Spread over the first half second of a transfer, another one each time.
+            let moment = (3 * round + victim as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) % 500;
+            kill(victim, Duration::from_millis(moment));
+        }
+    }
+}
+
+fn kill(victim: Victim, moment: Duration) {
+    let about = format!("{victim:?} after {moment:?}");
+    let (places, api, port) = (Places::new(), closed_port(), closed_port());
+    // In messages, so that a session has started before it: more of them than the next one has here.
+    let restart = format!("restart={},times=1", moment.as_millis() + 40);
+    let faults: &[&str] = if let Victim::Agent = victim { &["--fault", &restart] } else { &[] };
+    let mut service = places.serve_with(api, faults);
+    let spec = format!("{port}:{}", echo());
+    let listens = |said: &str| said.contains("listening on ").then_some(());
+    let mut forward = places.forward(api, &["-L", &spec]);
+    forward.until(listens);
+    let talk = talk(port);
+    let mut shell = None;
+    if let Victim::Client | Victim::Service = victim {
+        let words = ["exec", TARGET, "--reconnect", "2", "--", "echo pid=$$=; exec sleep 1000"];
+        let mut command = Program::start(places.account(&mut common::ssm(&words), api));
+        let pid = command.wait_for(|command| {
+            let shown = command.stdout();
+            shown.split("pid=").find_map(|text| text.split('=').next()?.parse::<u32>().ok())
+        });
+        shell = Some((command, pid));
+    }
+    thread::sleep(moment);
+    match victim {
+        Victim::Client => {
+            let (command, _) = shell.as_ref().unwrap();
+            [&forward, command].into_iter().for_each(|program| program.signal(Signal::KILL));
+            drop(forward.wait());
+            assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err(), "{about}: something listens");
+            // It ends what they have left, also that of the command, whose exit code nobody has asked for yet.
+            forward = places.forward(api, &["-L", &spec]);
+            forward.until(listens);
+        }
+        Victim::Service => {
+            service.signal(Signal::KILL);
+            drop(service.wait());
+            service = places.serve(api);
+        }
+        Victim::Agent => {}
+    }
+    let reset = talk.join().unwrap();
+    // The kernel closes the connections of a program that is killed; everybody else's are reset, whatever is missing of them.
+    assert!(matches!(victim, Victim::Client) || reset, "{about}: a connection ended as if all were there");
+    let start = Instant::now();
+    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).and_then(ask).is_err() {
+        assert!(
+            start.elapsed() < PATIENCE,
+            "{about}: the next connection does not work: {}",
+            forward.stderr()
+        );
+    }
+    if let Some((command, pid)) = shell {
+        while runs(pid) {
+            assert!(start.elapsed() < PATIENCE, "{about}: its shell is still there");
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert_ne!(command.wait().status.code(), Some(0), "{about}");
+    }
+    let list = |words: &[&str]| {
+        let words = [&["sessions"], words, &["--json"]].concat();
+        Program::start(places.account(&mut common::ssm(&words), api)).wait().stdout
+    };
+    assert_eq!(list(&["orphans"]), "", "{about}");
+    assert_eq!(list(&[]).lines().count(), 1, "{about}: that of the forward");
+    forward.signal(Signal::INT);
+    assert_eq!(forward.wait().status.code(), Some(0), "{about}");
+    assert_eq!(list(&[]), "", "{about}");
+    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err(), "{about}: something listens");
+    service.signal(Signal::INT);
+    drop(service.wait());
+    TcpListener::bind((Ipv4Addr::LOCALHOST, api)).expect("the port can be had");
+}
+
+/// Whether there is such a process, other than one that nobody has asked for its exit code.
+fn runs(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// Talks to an echo until the connection ends, and gives whether that was a reset. What came back until then is what was sent.
+fn talk(port: u16) -> JoinHandle<bool> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut out = stream.try_clone().unwrap();
+    // No two stretches of a few bytes are alike.
+    let bytes = || (0_u32..).flat_map(|number| number.wrapping_mul(0x9e37_79b1).to_be_bytes());
+    // Whoever of the two is there first is told of the reset.
+    let is_reset = |error: io::Error| error.kind() == io::ErrorKind::ConnectionReset;
+    let writer = thread::spawn(move || {
+        let mut bytes = bytes();
+        loop {
+            if let Err(error) = out.write_all(&bytes.by_ref().take(4000).collect::<Vec<u8>>()) {
+                return is_reset(error);
+            }
+        }
+    });
+    thread::spawn(move || {
+        let (mut expected, mut buf) = (bytes(), [0; 4096]);
+        let reset = loop {
+            match stream.read(&mut buf) {
+                Ok(0) => break false,
+                Ok(read) => {
+                    let sent: Vec<u8> = expected.by_ref().take(read).collect();
+                    assert!(buf[..read] == sent, "other bytes");
+                }
+                Err(error) => break is_reset(error),
+            }
+        };
+        writer.join().unwrap() || reset
+    })
+}
+
+/// Has an echo answer.
+fn ask(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"hello")?;
+    stream.read_exact(&mut [0; 5])
 }
 
 #[test]
@@ -323,7 +466,12 @@ impl Places {
 
     /// `ssm loopback` on this port; its keys go to the file of credentials.
     fn serve(&self, port: u16) -> Program {
+        self.serve_with(port, &[])
+    }
+
+    fn serve_with(&self, port: u16, arguments: &[&str]) -> Program {
         let mut command = common::ssm(&["loopback", "--port", &port.to_string(), "--target", TARGET]);
+        command.args(arguments);
         let mut service = Program::start(&mut command);
         let example = service.until(Example::find);
         let variable = |name: &str| &example.variables.iter().find(|(found, _)| found == name).unwrap().1;
