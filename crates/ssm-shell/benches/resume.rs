@@ -16,7 +16,6 @@ use ssm_loopback::{Config, Loopback};
 use ssm_session::{Session, StartSession, TerminalSize};
 use ssm_shell::{Io, Notice};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tokio::sync::mpsc;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -27,9 +26,8 @@ async fn main() -> Result<(), Failure> {
     let session = Session::start(loopback.control(), &request, ssm_session::Config::default()).await?;
     let (mut input, session_input) = duplex(64 * 1024);
     let (mut output, session_output) = duplex(64 * 1024);
-    let (_resizes, sizes) = mpsc::channel(1);
-    let io = Io::streams(session_input, session_output, tokio::io::sink())
-        .sized(TerminalSize { cols: 80, rows: 24 }, sizes);
+    let (io, _) = Io::streams(session_input, session_output, tokio::io::sink())
+        .controlled(TerminalSize { cols: 80, rows: 24 });
     let resumed = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&resumed);
     let notice = move |notice| {

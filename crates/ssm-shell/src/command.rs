@@ -11,31 +11,27 @@ mod script;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use ssm_session::{
-    CloseReason, ControlPlane, Event, MessageBuf, PayloadType, Reading, Session, SessionKind, StartSession,
+    CloseReason, ControlPlane, Event, MessageBuf, PayloadType, Session, SessionKind, StartSession,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::mpsc;
-use tokio::time::Sleep;
 
 use self::batches::Batches;
 use self::frames::{Frame, Frames};
+use crate::alarm::{Alarm, now};
+use crate::outputs::Outputs;
+use crate::shell::end;
 use crate::sink::Sink;
 use crate::{EndedBy, Notice};
 
 /// Events taken, and messages sent, before the other steps of a turn have theirs.
 const EVENTS_PER_TURN: usize = 64;
 const SENDS_PER_TURN: usize = 64;
-
-/// Output that may wait for its reader before no more is received.
-const WAITING_MAX: usize = 256 * 1024;
-
-/// While nothing is received, one message is taken this often, so that the connection is not given up.
-const TRICKLE: Duration = Duration::from_secs(10);
 
 /// How long the far side may take to start the command.
 const START: Duration = Duration::from_secs(60);
@@ -47,8 +43,8 @@ const KILL: Duration = Duration::from_secs(2);
 /// How long the service may take to say that the session is over once the command is.
 const LEAVE: Duration = Duration::from_millis(500);
 
-/// Read from the input at once.
-const READ_LEN: usize = 64 * 1024;
+/// Lines that may wait to be sent, in bytes.
+const LINES_MAX: usize = 64 * 1024;
 
 /// A command for the far side's `sh`.
 #[derive(Debug, Clone)]
@@ -313,15 +309,15 @@ struct Run<C> {
     session: Session<C>,
     frames: Frames,
     batches: Batches,
-    io: CommandIo,
-    buf: Box<[u8]>,
+    input: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    outputs: Outputs,
+    signals: Option<mpsc::Receiver<Signal>>,
+    lines: Option<mpsc::Receiver<String>>,
     /// What was sent to the command to end it, and when the next step is due.
     ending: Option<Ending>,
     /// When the far side is given up that does not start the command.
     start_by: Option<Instant>,
-    /// Nothing is received, except for one message at this time.
-    stopped: Option<Instant>,
-    timer: Pin<Box<Sleep>>,
+    alarm: Alarm,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -344,20 +340,22 @@ enum End {
 
 impl<C: ControlPlane> Run<C> {
     fn new(session: Session<C>, command: &Command, io: CommandIo) -> Self {
+        let CommandIo { input, output, error, signals, lines } = io;
         let mut batches = Batches::new();
-        if io.input.is_none() {
+        if input.is_none() {
             batches.end();
         }
         Self {
             session,
             frames: Frames::new(command.token.as_deref()),
             batches,
-            io,
-            buf: vec![0; READ_LEN].into_boxed_slice(),
+            input,
+            outputs: Outputs::new(output, error),
+            signals,
+            lines,
             ending: None,
             start_by: Some(now() + START),
-            stopped: None,
-            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            alarm: Alarm::new(),
         }
     }
 
@@ -380,10 +378,10 @@ impl<C: ControlPlane> Run<C> {
     }
 
     fn take_signals(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
-        while let Some(signals) = &mut self.io.signals {
+        while let Some(signals) = &mut self.signals {
             match signals.poll_recv(cx) {
                 Poll::Ready(Some(signal)) => self.end_by(signal, EndedBy::Signal(signal.number().into()))?,
-                Poll::Ready(None) => self.io.signals = None,
+                Poll::Ready(None) => self.signals = None,
                 Poll::Pending => break,
             }
         }
@@ -409,12 +407,11 @@ impl<C: ControlPlane> Run<C> {
     }
 
     fn take_lines(&mut self, cx: &mut Context<'_>) {
-        let has_room = |batches: &Batches| batches.pending().len() < READ_LEN;
-        while let (Some(lines), true) = (&mut self.io.lines, self.frames.started() && has_room(&self.batches))
-        {
+        let has_room = |batches: &Batches| batches.pending().len() < LINES_MAX;
+        while let (Some(lines), true) = (&mut self.lines, self.frames.started() && has_room(&self.batches)) {
             match lines.poll_recv(cx) {
                 Poll::Ready(Some(line)) => self.batches.line(&line),
-                Poll::Ready(None) => self.io.lines = None,
+                Poll::Ready(None) => self.lines = None,
                 Poll::Pending => return,
             }
         }
@@ -422,16 +419,11 @@ impl<C: ControlPlane> Run<C> {
 
     fn take_events(&mut self, cx: &mut Context<'_>, notice: &mut impl FnMut(Notice)) -> Result<(), End> {
         let now = now();
-        if self.stopped.is_some_and(|next| next <= now) {
-            self.session.set_reading(Reading::On);
-        }
+        self.outputs.let_trickle(&mut self.session, now);
         for _ in 0..EVENTS_PER_TURN {
             let Poll::Ready(event) = self.session.poll_event(cx) else { return Ok(()) };
             self.handle(event, notice)?;
-            if self.waiting() >= WAITING_MAX {
-                self.session.set_reading(Reading::Stopped);
-                self.stopped = Some(now + TRICKLE);
-            }
+            self.outputs.hold_up(&mut self.session, now);
         }
         cx.waker().wake_by_ref();
         Ok(())
@@ -456,12 +448,12 @@ impl<C: ControlPlane> Run<C> {
     }
 
     fn receive(&mut self, payload: &[u8]) -> Result<(), End> {
-        let Self { frames, batches, io, start_by, .. } = self;
+        let Self { frames, batches, outputs, start_by, .. } = self;
         let (mut code, mut failed) = (None, None);
         let read = frames.push(payload, |frame| match frame {
             Frame::Started => *start_by = None,
-            Frame::Output(bytes) => io.output.push(bytes),
-            Frame::Error(bytes) => io.error.push(bytes),
+            Frame::Output(bytes) => outputs.output.push(bytes),
+            Frame::Error(bytes) => outputs.error.push(bytes),
             Frame::Acknowledged => batches.handle_acknowledged(),
             Frame::InputClosed => batches.handle_closed(),
             Frame::Exit(exit) => code = Some(exit),
@@ -479,25 +471,14 @@ impl<C: ControlPlane> Run<C> {
 
     /// Writes what the outputs take, and stops or goes on receiving accordingly.
     fn write_output(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
-        if let Poll::Ready(Err(error)) = self.io.error.poll_flush(cx) {
-            tracing::debug!(%error, "standard error cannot be written to");
-        }
-        if let Poll::Ready(Err(error)) = self.io.output.poll_flush(cx) {
-            if error.kind() != io::ErrorKind::BrokenPipe {
-                return Err(End::Failed(ExecError::Output(error)));
+        if let Poll::Ready(Err(error)) = self.outputs.poll_flush(cx) {
+            match output_error(error) {
+                Some(error) => return Err(End::Failed(error)),
+                None => self.end_by(Signal::Pipe, EndedBy::OutputClosed)?,
             }
-            self.end_by(Signal::Pipe, EndedBy::OutputClosed)?;
         }
-        if self.stopped.is_some() && self.waiting() < WAITING_MAX / 2 {
-            self.stopped = None;
-            self.session.set_reading(Reading::On);
-            cx.waker().wake_by_ref();
-        }
+        self.outputs.go_on(&mut self.session, cx);
         Ok(())
-    }
-
-    fn waiting(&self) -> usize {
-        self.io.output.len() + self.io.error.len()
     }
 
     fn read_input(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
@@ -506,19 +487,18 @@ impl<C: ControlPlane> Run<C> {
         }
         if !self.batches.is_open() {
             // Whoever writes it learns that nobody reads it any more.
-            self.io.input = None;
+            self.input = None;
         }
-        while let (Some(input), room @ 1..) = (&mut self.io.input, self.batches.room()) {
-            let len = room.min(self.buf.len());
-            let mut buf = ReadBuf::new(&mut self.buf[..len]);
-            match pin!(input).poll_read(cx, &mut buf) {
+        while let (Some(input), 1..) = (&mut self.input, self.batches.room()) {
+            let mut room = self.batches.spare();
+            match pin!(input.read_buf(&mut room)).poll(cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Err(error)) => return Err(End::Failed(ExecError::Input(error))),
-                Poll::Ready(Ok(())) if buf.filled().is_empty() => {
+                Poll::Ready(Ok(0)) => {
                     self.batches.end();
-                    self.io.input = None;
+                    self.input = None;
                 }
-                Poll::Ready(Ok(())) => self.batches.push(buf.filled()),
+                Poll::Ready(Ok(_)) => self.batches.handle_filled(),
             }
         }
         Ok(())
@@ -557,27 +537,19 @@ impl<C: ControlPlane> Run<C> {
             self.end_by(Signal::Kill, ending.ended_by)?;
             cx.waker().wake_by_ref();
         }
-        let deadlines = [self.start_by, self.stopped, self.ending.map(|ending| ending.due)];
-        let Some(next) = deadlines.into_iter().flatten().filter(|due| *due > now).min() else {
-            return Ok(());
-        };
-        if self.timer.deadline() != next.into() {
-            self.timer.as_mut().reset(next.into());
-        }
-        if self.timer.as_mut().poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
+        let deadlines = [self.start_by, self.outputs.due(), self.ending.map(|ending| ending.due)];
+        self.alarm.set(cx, now, deadlines);
         Ok(())
     }
 
     /// Leaves everything as it should be, whatever ended the command.
-    async fn finish(mut self, end: End) -> Result<Completed, ExecError> {
-        self.io.input = None;
+    async fn finish(mut self, ended: End) -> Result<Completed, ExecError> {
+        self.input = None;
         let written = if self.ending.is_none() { self.drain().await } else { Ok(()) };
         let ending = self.ending;
         let started = self.frames.started();
         let said = self.frames.said();
-        match end {
+        match ended {
             End::Exit(code) => {
                 leave(self.session).await;
                 written?;
@@ -596,11 +568,11 @@ impl<C: ControlPlane> Run<C> {
                 }
             }
             End::GivenUp => {
-                terminate(self.session).await;
+                end(self.session).await;
                 Ok(ending.expect("a command is given up only after a signal").completed())
             }
             End::Failed(error) => {
-                terminate(self.session).await;
+                end(self.session).await;
                 Err(error)
             }
         }
@@ -609,21 +581,14 @@ impl<C: ControlPlane> Run<C> {
     /// Writes what is left, unless a signal says that nobody waits for it.
     async fn drain(&mut self) -> Result<(), ExecError> {
         poll_fn(|cx| {
-            if let Some(signals) = &mut self.io.signals
+            if let Some(signals) = &mut self.signals
                 && let Poll::Ready(Some(signal)) = signals.poll_recv(cx)
             {
                 let ended_by = EndedBy::Signal(signal.number().into());
                 self.ending = Some(Ending { signal, ended_by, last: signal, due: now() });
                 return Poll::Ready(Ok(()));
             }
-            let errors = self.io.error.poll_flush(cx);
-            match std::task::ready!(self.io.output.poll_flush(cx)) {
-                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                    Poll::Ready(Err(ExecError::Output(error)))
-                }
-                _ if errors.is_pending() => Poll::Pending,
-                _ => Poll::Ready(Ok(())),
-            }
+            self.outputs.poll_drain(cx, output_error)
         })
         .await
     }
@@ -648,18 +613,11 @@ async fn leave<C: ControlPlane>(mut session: Session<C>) {
         Ok(reason) => {
             let _ = session.release(&reason).await;
         }
-        Err(_elapsed) => terminate(session).await,
+        Err(_elapsed) => end(session).await,
     }
 }
 
-/// Ends a session that this side wants no more.
-async fn terminate<C: ControlPlane>(session: Session<C>) {
-    if let Err(error) = session.terminate().await {
-        tracing::warn!(%error, "the session was not ended; it ends when it has been idle");
-    }
-}
-
-/// The clock of the runtime, which the session uses too.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
+/// What an error of the output amounts to; `None` for a reader that went away.
+fn output_error(error: io::Error) -> Option<ExecError> {
+    (error.kind() != io::ErrorKind::BrokenPipe).then_some(ExecError::Output(error))
 }

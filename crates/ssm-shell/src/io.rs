@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use ssm_session::TerminalSize;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
 
 use crate::controls::Controls;
 #[cfg(unix)]
@@ -30,7 +29,6 @@ pub struct Io {
     pub(crate) output: Sink,
     pub(crate) error: Sink,
     pub(crate) size: TerminalSize,
-    pub(crate) resizes: Option<mpsc::Receiver<TerminalSize>>,
     pub(crate) controls: Option<Controls>,
     pub(crate) owner: Owner,
     /// What is typed before the user.
@@ -91,7 +89,7 @@ impl Io {
     /// Any streams, as for a terminal inside another program. Signals and the terminal of this process are left alone.
     ///
     /// The end of `input` is told to the remote side, and the session goes on; to end it at once, drop [`run`](crate::run).
-    /// The size is 80x24 unless [`sized`](Self::sized) tells another.
+    /// The size is 80x24 unless [`controlled`](Self::controlled) tells another.
     pub fn streams(
         input: impl AsyncRead + Send + Unpin + 'static,
         output: impl AsyncWrite + Send + Unpin + 'static,
@@ -103,7 +101,6 @@ impl Io {
             output: Sink::new(output),
             error: Sink::new(error),
             size: resize::UNKNOWN,
-            resizes: None,
             controls: None,
             owner: Owner::Peer,
             initial: VecDeque::new(),
@@ -152,14 +149,6 @@ impl Io {
     #[must_use]
     pub fn recorded(mut self, recording: Recording) -> Self {
         self.recording = Some(recording);
-        self
-    }
-
-    /// The size of the terminal behind the streams, and where later sizes come from. Standard streams know their own.
-    #[must_use]
-    pub fn sized(mut self, size: TerminalSize, resizes: mpsc::Receiver<TerminalSize>) -> Self {
-        self.size = size;
-        self.resizes = Some(resizes);
         self
     }
 }

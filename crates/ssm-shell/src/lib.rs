@@ -46,6 +46,7 @@
 //! A command without a terminal (`NonInteractiveCommands`) takes no input but signals (agent `shell_unix.go`): its standard
 //! input is not read.
 
+mod alarm;
 mod command;
 mod console;
 mod controls;
@@ -55,6 +56,7 @@ mod escape;
 mod exit;
 mod io;
 mod notice;
+mod outputs;
 mod recording;
 mod resize;
 mod screen;

@@ -11,40 +11,33 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use ssm_session::{
-    CloseReason, ControlPlane, Event, Evidence, ExitCode, MessageBuf, PayloadType, Reading, Ready, Session,
-    SessionKind, TerminalSize,
+    CloseReason, ControlPlane, Event, Evidence, ExitCode, MessageBuf, PayloadType, Ready, Session,
+    SessionKind,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::sync::mpsc;
-use tokio::time::Sleep;
 
+use crate::alarm::{Alarm, now};
 use crate::console::{Console, Mode, Received};
 use crate::controls::{Control, Controls};
 use crate::end_of_input::EndOfInput;
 use crate::escape::{Escape, Escapes};
 use crate::io::InputKind;
 use crate::notice::{Question, Statistics};
+use crate::outputs::Outputs;
 use crate::recording::Recording;
 use crate::resize::Resize;
 use crate::screen::Screen;
-use crate::sink::Sink;
 use crate::typed::Typed;
 use crate::{EndedBy, Exit, Io, Notice, ShellError};
 
 /// Events taken, and messages sent, before the other steps of a turn have theirs.
 const EVENTS_PER_TURN: usize = 64;
 const SENDS_PER_TURN: usize = 16;
-
-/// Output that may wait for its reader before no more is received.
-const WAITING_MAX: usize = 256 * 1024;
-
-/// While nothing is received, one message is taken this often, so that the connection is not given up.
-const TRICKLE: Duration = Duration::from_secs(10);
 
 /// Signals that may wait to be sent.
 const KEYS_MAX: usize = 16;
@@ -106,14 +99,10 @@ struct Shell<C> {
     /// Signals for the remote side.
     keys: VecDeque<u8>,
     resize: Resize,
-    resizes: Option<mpsc::Receiver<TerminalSize>>,
     controls: Option<Controls>,
     /// The size is sent once more when the remote side has written something.
     size_in_doubt: bool,
-    output: Sink,
-    error: Sink,
-    /// Nothing is received, except for one message at this time.
-    stopped: Option<Instant>,
+    outputs: Outputs,
     /// What programs have made of the user's terminal, where there is one.
     screen: Option<Screen>,
     held: VecDeque<Notice>,
@@ -123,7 +112,7 @@ struct Shell<C> {
     recording: Option<Recording>,
     code: Option<i32>,
     bytes_received: u64,
-    timer: Pin<Box<Sleep>>,
+    alarm: Alarm,
 }
 
 /// Whether this process runs.
@@ -195,12 +184,9 @@ impl<C: ControlPlane> Shell<C> {
             typed: io.escape.map(|character| Typed::new(Escapes::new(character))),
             last_typed: None,
             keys: VecDeque::new(),
-            resizes: io.resizes,
             controls: io.controls,
             size_in_doubt: false,
-            output: io.output,
-            error: io.error,
-            stopped: None,
+            outputs: Outputs::new(io.output, io.error),
             held: VecDeque::new(),
             job: Job::Runs,
             connection: Connection::Up,
@@ -208,7 +194,7 @@ impl<C: ControlPlane> Shell<C> {
             recording: io.recording,
             code: None,
             bytes_received: 0,
-            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            alarm: Alarm::new(),
         }
     }
 
@@ -221,7 +207,6 @@ impl<C: ControlPlane> Shell<C> {
 
     fn turn(&mut self, cx: &mut Context<'_>, notice: &mut impl FnMut(Notice)) -> Result<(), End> {
         self.take_signals(cx)?;
-        self.take_sizes(cx);
         self.take_controls(cx)?;
         self.take_events(cx, notice)?;
         self.take_escapes(cx, notice)?;
@@ -231,7 +216,7 @@ impl<C: ControlPlane> Shell<C> {
         self.tell_idle(notice);
         self.tell_recording(notice);
         let _ = self.session.poll_flush(cx);
-        self.arm_timer(cx);
+        self.set_alarm(cx);
         Ok(())
     }
 
@@ -261,16 +246,6 @@ impl<C: ControlPlane> Shell<C> {
         }
     }
 
-    fn take_sizes(&mut self, cx: &mut Context<'_>) {
-        while let Some(resizes) = &mut self.resizes {
-            match resizes.poll_recv(cx) {
-                Poll::Ready(Some(size)) => self.resize.set(size),
-                Poll::Ready(None) => self.resizes = None,
-                Poll::Pending => return,
-            }
-        }
-    }
-
     fn take_controls(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         while let Some(controls) = &self.controls
             && let Poll::Ready(control) = controls.poll(cx)
@@ -287,16 +262,11 @@ impl<C: ControlPlane> Shell<C> {
 
     fn take_events(&mut self, cx: &mut Context<'_>, notice: &mut impl FnMut(Notice)) -> Result<(), End> {
         let now = now();
-        if self.stopped.is_some_and(|next| next <= now) {
-            self.session.set_reading(Reading::On);
-        }
+        self.outputs.let_trickle(&mut self.session, now);
         for _ in 0..EVENTS_PER_TURN {
             let Poll::Ready(event) = self.session.poll_event(cx) else { return Ok(()) };
             self.handle(event, notice)?;
-            if self.waiting() >= WAITING_MAX {
-                self.session.set_reading(Reading::Stopped);
-                self.stopped = Some(now + TRICKLE);
-            }
+            self.outputs.hold_up(&mut self.session, now);
         }
         cx.waker().wake_by_ref();
         Ok(())
@@ -356,8 +326,8 @@ impl<C: ControlPlane> Shell<C> {
 
     fn receive(&mut self, kind: PayloadType, payload: &[u8]) {
         match kind {
-            PayloadType::Output => self.output.push(payload),
-            PayloadType::StdErr => self.error.push(payload),
+            PayloadType::Output => self.outputs.output.push(payload),
+            PayloadType::StdErr => self.outputs.error.push(payload),
             PayloadType::ExitCode => match ExitCode::decode(payload) {
                 Some(code) => return self.code = Some(code.0),
                 None => return tracing::warn!("the exit code cannot be read"),
@@ -385,10 +355,7 @@ impl<C: ControlPlane> Shell<C> {
         if self.job == Job::Stopped {
             return Ok(());
         }
-        if let Poll::Ready(Err(error)) = self.error.poll_flush(cx) {
-            tracing::debug!(%error, "standard error cannot be written to");
-        }
-        match self.output.poll_flush(cx) {
+        match self.outputs.poll_flush(cx) {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => self.all_is_shown(notice),
             Poll::Ready(Err(error)) => {
@@ -398,11 +365,7 @@ impl<C: ControlPlane> Shell<C> {
                 });
             }
         }
-        if self.stopped.is_some() && self.waiting() < WAITING_MAX / 2 {
-            self.stopped = None;
-            self.session.set_reading(Reading::On);
-            cx.waker().wake_by_ref();
-        }
+        self.outputs.go_on(&mut self.session, cx);
         Ok(())
     }
 
@@ -425,7 +388,7 @@ impl<C: ControlPlane> Shell<C> {
         if std::mem::replace(&mut self.job, Job::Runs) == Job::Stopped
             && let Some(screen) = &self.screen
         {
-            self.output.push(&screen.enter());
+            self.outputs.output.push(&screen.enter());
         }
         self.resize.redraw();
     }
@@ -481,7 +444,7 @@ impl<C: ControlPlane> Shell<C> {
                 Escape::Suspend if self.console.can_stop() => {
                     self.job = Job::Stops;
                     if let Some(screen) = &self.screen {
-                        self.output.push(&screen.leave());
+                        self.outputs.output.push(&screen.leave());
                     }
                     continue;
                 }
@@ -511,10 +474,6 @@ impl<C: ControlPlane> Shell<C> {
             typed_ahead: self.typed.as_ref().map_or(0, Typed::len),
             channel: self.session.stats(),
         }
-    }
-
-    fn waiting(&self) -> usize {
-        self.output.len() + self.error.len()
     }
 
     fn send_size(&mut self, cx: &mut Context<'_>) {
@@ -622,27 +581,21 @@ impl<C: ControlPlane> Shell<C> {
     }
 
     /// Wakes up for what is due later. What is due and still waits, waits for the session or the outputs.
-    fn arm_timer(&mut self, cx: &mut Context<'_>) {
+    fn set_alarm(&mut self, cx: &mut Context<'_>) {
         let now = now();
         let end_of_input = match &self.typing {
             Typing::Ended(end) => Some(end.due()),
             _ => None,
         };
-        let deadlines = [self.resize.due(now), end_of_input, self.stopped, self.activity.due()];
-        let Some(next) = deadlines.into_iter().flatten().filter(|due| *due > now).min() else { return };
-        if self.timer.deadline() != next.into() {
-            self.timer.as_mut().reset(next.into());
-        }
-        if self.timer.as_mut().poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
+        let deadlines = [self.resize.due(now), end_of_input, self.outputs.due(), self.activity.due()];
+        self.alarm.set(cx, now, deadlines);
     }
 
     /// Leaves everything as it should be, whatever ended the session.
     async fn finish(mut self, end: End, notice: &mut impl FnMut(Notice)) -> Result<Exit, ShellError> {
         // What is typed from here on is for the program that reads next.
         self.input = Box::new(tokio::io::empty());
-        let failure = if let End::Closed(_) = end { self.drain().await } else { None };
+        let failure = if let End::Closed(_) = end { self.drain().await.err() } else { None };
         if !matches!(end, End::Failed(_)) && failure.is_none() {
             self.undo_screen().await;
         }
@@ -682,9 +635,9 @@ impl<C: ControlPlane> Shell<C> {
             return;
         }
         // Whatever has to be shown was; a terminal that stands still is not waited for.
-        self.output.discard();
-        self.output.push(&undo);
-        let _ = tokio::time::timeout(UNDO, poll_fn(|cx| self.output.poll_flush(cx))).await;
+        self.outputs.output.discard();
+        self.outputs.output.push(&undo);
+        let _ = tokio::time::timeout(UNDO, poll_fn(|cx| self.outputs.output.poll_flush(cx))).await;
     }
 
     fn end_recording(&mut self, end: &End) {
@@ -699,23 +652,17 @@ impl<C: ControlPlane> Shell<C> {
     }
 
     /// Writes what is left, unless a signal says that nobody waits for it.
-    async fn drain(&mut self) -> Option<ShellError> {
+    async fn drain(&mut self) -> Result<(), ShellError> {
         if let Err(error) = self.console.set_mode(Mode::Leaving) {
             tracing::debug!(%error, "the terminal makes no signals");
         }
         poll_fn(|cx| {
             while let Poll::Ready(received) = self.console.poll(cx) {
                 if matches!(received, Received::End { .. } | Received::Key { .. }) {
-                    return Poll::Ready(None);
+                    return Poll::Ready(Ok(()));
                 }
             }
-            let errors = self.error.poll_flush(cx);
-            let output = std::task::ready!(self.output.poll_flush(cx));
-            let failure = output.err().and_then(output_error);
-            if failure.is_none() && errors.is_pending() {
-                return Poll::Pending;
-            }
-            Poll::Ready(failure)
+            self.outputs.poll_drain(cx, output_error)
         })
         .await
     }
@@ -731,7 +678,7 @@ fn poll_read(
 }
 
 /// Ends a session that this side wants no more.
-async fn end<C: ControlPlane>(session: Session<C>) {
+pub(crate) async fn end<C: ControlPlane>(session: Session<C>) {
     if let Err(error) = session.terminate().await {
         tracing::warn!(%error, "the session was not ended; it ends when it has been idle");
     }
@@ -751,9 +698,4 @@ fn message(bytes: &[u8]) -> MessageBuf {
     let mut message = MessageBuf::with_capacity(bytes.len());
     message.put_slice(bytes);
     message
-}
-
-/// The clock of the runtime, which the session uses too.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }

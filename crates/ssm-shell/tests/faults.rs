@@ -11,7 +11,6 @@ use ssm_loopback::{Config, Kms, KmsChallenge, Loopback, Profile};
 use ssm_session::{CloseReason, Session, StartSession, TerminalSize};
 use ssm_shell::{Command, CommandIo, Exit, Io, ShellError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -111,7 +110,6 @@ async fn a_restarted_machine_ends_the_shell_with_its_reason() {
 struct Shell {
     input: DuplexStream,
     output: DuplexStream,
-    _resizes: mpsc::Sender<TerminalSize>,
     run: JoinHandle<Result<Exit, ShellError>>,
     seen: Vec<u8>,
 }
@@ -134,11 +132,10 @@ impl Shell {
         let session = Session::start(loopback.control(), &request, config).await.unwrap();
         let (input, session_input) = duplex(64 * 1024);
         let (output, session_output) = duplex(64 * 1024);
-        let (resizes, sizes) = mpsc::channel(8);
-        let io = Io::streams(session_input, session_output, tokio::io::sink())
-            .sized(TerminalSize { cols: 101, rows: 33 }, sizes);
+        let (io, _) = Io::streams(session_input, session_output, tokio::io::sink())
+            .controlled(TerminalSize { cols: 101, rows: 33 });
         let run = tokio::spawn(ssm_shell::run(session, io, |_| {}));
-        (loopback, Self { input, output, _resizes: resizes, run, seen: Vec::new() })
+        (loopback, Self { input, output, run, seen: Vec::new() })
     }
 
     async fn type_in(&mut self, text: &str) {

@@ -23,7 +23,7 @@ struct Running {
     input: Option<DuplexStream>,
     output: DuplexStream,
     error: DuplexStream,
-    resizes: mpsc::Sender<TerminalSize>,
+    controls: Controls,
     notices: mpsc::UnboundedReceiver<Notice>,
     ends: Ends,
     run: JoinHandle<Result<Exit, ShellError>>,
@@ -51,14 +51,13 @@ impl Running {
         let (input, session_input) = duplex(64 * 1024);
         let (output, session_output) = duplex(room);
         let (error, session_error) = duplex(room);
-        let (resizes, sizes) = mpsc::channel(8);
         let (notify, notices) = mpsc::unbounded_channel();
-        let io = Io::streams(session_input, session_output, session_error)
-            .sized(TerminalSize { cols: 101, rows: 33 }, sizes);
+        let (io, controls) = Io::streams(session_input, session_output, session_error)
+            .controlled(TerminalSize { cols: 101, rows: 33 });
         let run = tokio::spawn(ssm_shell::run(session, change(io), move |notice| {
             let _ = notify.send(notice);
         }));
-        Self { input: Some(input), output, error, resizes, notices, ends, run, seen: String::new() }
+        Self { input: Some(input), output, error, controls, notices, ends, run, seen: String::new() }
     }
 
     /// A shell with `~` as the escape character.
@@ -136,7 +135,7 @@ async fn item_71_the_size_is_known_at_once_and_follows() {
     shell.type_in("stty size\r").await;
     shell.until("33 101\r\n").await;
     for cols in 50..=90 {
-        shell.resizes.send(TerminalSize { cols, rows: 20 }).await.unwrap();
+        shell.controls.resize(TerminalSize { cols, rows: 20 });
     }
     shell.type_in("until [ \"$(stty size)\" = '20 90' ]; do sleep 0.01; done; echo re''sized\r").await;
     shell.until("resized").await;
@@ -156,7 +155,7 @@ async fn a_series_of_sizes_is_not_sent_one_by_one() {
     shell.type_in("echo be''gin\r").await;
     shell.until("begin").await;
     for cols in 100..200 {
-        shell.resizes.send(TerminalSize { cols, rows: 20 }).await.unwrap();
+        shell.controls.resize(TerminalSize { cols, rows: 20 });
         tokio::task::yield_now().await;
     }
     shell.type_in("until [ \"$(stty size)\" = '20 199' ]; do sleep 0.01; done; echo re''sized\r").await;
@@ -442,7 +441,7 @@ async fn a_recording_has_what_was_shown() {
     let mut shell = Running::start_as(&loopback, request, 64 * 1024, |io| io.recorded(recording)).await;
     shell.type_in("stty -echo; PS1=; printf 'gr\\303'; sleep 0.2; printf '\\274n\\n'\r").await;
     shell.until("n\r\n").await;
-    shell.resizes.send(TerminalSize { cols: 120, rows: 40 }).await.unwrap();
+    shell.controls.resize(TerminalSize { cols: 120, rows: 40 });
     shell.type_in("until [ \"$(stty size)\" = '40 120' ]; do sleep 0.01; done; exit 3\r").await;
     let (_, _, exit) = shell.end().await;
     let text = std::fs::read_to_string(file.path()).unwrap();

@@ -11,11 +11,16 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::BufMut;
+use bytes::buf::Limit;
 
 use super::Signal;
 
 /// Input in one line: 960 letters, which terminals of macOS take as well.
 const LINE_LEN: usize = 720;
+
+/// Read from the input at once.
+const READ_LEN: usize = 64 * 1024;
 
 /// Batches that may be unacknowledged.
 const WINDOW: u8 = 2;
@@ -81,9 +86,15 @@ impl Batches {
         self.state == State::Open
     }
 
-    /// Takes input, up to [`room`](Self::room).
-    pub(crate) fn push(&mut self, input: &[u8]) {
-        self.input.extend_from_slice(input);
+    /// Where input is put, up to [`room`](Self::room). [`handle_filled`](Self::handle_filled) is to be called then.
+    pub(crate) fn spare(&mut self) -> Limit<&mut Vec<u8>> {
+        let room = self.room();
+        self.input.reserve(room.min(READ_LEN));
+        (&mut self.input).limit(room)
+    }
+
+    /// There is more input.
+    pub(crate) fn handle_filled(&mut self) {
         self.form();
     }
 
@@ -154,6 +165,11 @@ impl Batches {
 mod tests {
     use super::*;
 
+    fn push(batches: &mut Batches, input: &[u8]) {
+        batches.spare().put_slice(input);
+        batches.handle_filled();
+    }
+
     fn text(batches: &mut Batches) -> String {
         let text = String::from_utf8(batches.pending().to_vec()).unwrap();
         batches.consume(text.len());
@@ -163,7 +179,7 @@ mod tests {
     #[test]
     fn a_little_input_goes_out_at_once() {
         let mut batches = Batches::new();
-        batches.push(b"hello");
+        push(&mut batches, b"hello");
         batches.end();
         assert_eq!(text(&mut batches), "D 1\naGVsbG8=\nE\n");
         assert_eq!(batches.room(), 0);
@@ -172,9 +188,9 @@ mod tests {
     #[test]
     fn what_comes_meanwhile_is_gathered() {
         let mut batches = Batches::new();
-        batches.push(b"a");
-        batches.push(b"b");
-        batches.push(b"c");
+        push(&mut batches, b"a");
+        push(&mut batches, b"b");
+        push(&mut batches, b"c");
         assert_eq!(text(&mut batches), "D 1\nYQ==\n");
         batches.handle_acknowledged();
         assert_eq!(text(&mut batches), "D 1\nYmM=\n");
@@ -186,7 +202,7 @@ mod tests {
         let mut taken = 0;
         while batches.room() > 0 {
             let room = batches.room();
-            batches.push(&vec![7; room]);
+            push(&mut batches, &vec![7; room]);
             taken += room;
         }
         assert_eq!(taken, BATCH_MIN + 2 * BATCH_MIN + 4 * BATCH_MIN);
@@ -198,7 +214,7 @@ mod tests {
     #[test]
     fn no_line_is_longer_than_a_terminal_takes() {
         let mut batches = Batches::new();
-        batches.push(&[0xff; BATCH_MIN]);
+        push(&mut batches, &[0xff; BATCH_MIN]);
         let text = text(&mut batches);
         assert!(text.lines().all(|line| line.len() < 1024));
         let (first, rest) = text.split_once('\n').unwrap();
@@ -208,8 +224,8 @@ mod tests {
     #[test]
     fn a_command_that_reads_no_more_is_sent_no_more() {
         let mut batches = Batches::new();
-        batches.push(b"a");
-        batches.push(b"b");
+        push(&mut batches, b"a");
+        push(&mut batches, b"b");
         batches.consume(batches.pending().len());
         batches.handle_closed();
         batches.handle_acknowledged();
