@@ -8,19 +8,13 @@
 mod common;
 
 use std::fs;
-use std::io::{BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::sync::Mutex;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
-
-use self::common::fake_aws::request;
+use self::common::fake_aws::{FakeAws, Front};
+use self::common::outside::certificate;
 
 const TARGET: &str = "i-0123456789abcdef0";
 
@@ -203,11 +197,11 @@ fn a_socks_proxy_leads_to_the_api_and_to_data_channels() {
     let account = Account::new("[default]\naws_access_key_id=AKID\naws_secret_access_key=s\n");
     let expected = ["ssm.eu-west-1.amazonaws.com", "ssmmessages.eu-west-1.amazonaws.com"];
     let aws = Aws::with_streams();
-    let url = format!("socks5h://{}", aws.address);
+    let url = format!("socks5h://{}", aws.0.address());
     let mut command = account.ssm(&aws, &["shell", TARGET]);
     assert_eq!(aws.hosts(command.env("HTTPS_PROXY", "").env("ALL_PROXY", &url)), expected);
     let aws = Aws::with_streams();
-    let url = format!("socks5h://{}", aws.address);
+    let url = format!("socks5h://{}", aws.0.address());
     let mut command = account.ssm(&aws, &["shell", TARGET, "--proxy", &url]);
     assert_eq!(aws.hosts(command.env("HTTPS_PROXY", "http://127.0.0.1:9")), expected);
 }
@@ -217,15 +211,18 @@ fn a_proxy_and_an_authority_of_a_configuration_are_used() {
     let aws = Aws::start(denies);
     let account = Account::new("[default]\naws_access_key_id=AKID\naws_secret_access_key=s\n");
     let config = account.file("config.toml");
-    let text =
-        format!("[defaults]\nproxy = 'http://{}'\nca-bundle = '{}'\n", aws.address, aws.bundle().display());
+    let text = format!(
+        "[defaults]\nproxy = 'http://{}'\nca-bundle = '{}'\n",
+        aws.0.address(),
+        aws.0.bundle().display()
+    );
     fs::write(&config, text).unwrap();
     let config = config.to_str().unwrap();
     let none = [("HTTPS_PROXY", ""), ("AWS_CA_BUNDLE", "")];
     assert!(account.shell(&aws, &["--config", config], &none).contains("denied"));
     account.configure(&format!(
         "[default]\naws_access_key_id=AKID\naws_secret_access_key=s\nca_bundle={}\n",
-        aws.bundle().display()
+        aws.0.bundle().display()
     ));
     assert!(account.shell(&aws, &[], &[("AWS_CA_BUNDLE", "")]).contains("denied"));
     // Nobody is at that port, and `off` leads past the proxy to a host that is not there.
@@ -307,37 +304,26 @@ impl Account {
         command
             .env("HOME", self.home.path())
             .env("AWS_CONFIG_FILE", self.file(".aws/config"))
-            .env("AWS_REGION", "eu-west-1")
-            .env("HTTPS_PROXY", format!("http://{}", aws.address))
-            .env("AWS_CA_BUNDLE", aws.bundle());
+            .env("AWS_REGION", "eu-west-1");
+        aws.0.apply(&mut command);
         command
     }
 }
 
 /// All of AWS, behind a proxy that opens TLS.
-struct Aws {
-    address: SocketAddr,
-    dir: tempfile::TempDir,
-    requests: Arc<Mutex<Vec<(String, String)>>>,
-}
+struct Aws(FakeAws);
 
 impl Aws {
     /// `answer` gets the host and the request, and gives a status and a body.
     fn start(answer: impl Fn(&str, &str) -> (u16, String) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (config, authority) = tls();
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("ca.pem"), authority).unwrap();
-        let aws = Self { address: listener.local_addr().unwrap(), dir, requests: Arc::default() };
-        let (requests, answer) = (Arc::clone(&aws.requests), Arc::new(answer));
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (requests, answer, config) =
-                    (Arc::clone(&requests), Arc::clone(&answer), Arc::clone(&config));
-                thread::spawn(move || serve(stream, config, &requests, &*answer));
-            }
-        });
-        aws
+        let names = [
+            "*.eu-west-1.amazonaws.com",
+            "*.eu-west-1.api.aws",
+            "portal.sso.eu-west-1.amazonaws.com",
+            "ssmmessages.evil.example",
+        ];
+        let front = Front::Proxy(certificate(&names));
+        Self(FakeAws::behind(front, move |asked| answer(&asked.host, &asked.text)))
     }
 
     /// One that starts sessions, whose data channels are refused for good.
@@ -353,97 +339,21 @@ impl Aws {
     fn hosts(&self, shell: &mut Command) -> Vec<String> {
         let mut shell = common::Program::start(shell);
         shell.wait_for(|_| (!self.keys("ssmmessages").is_empty()).then_some(()));
-        let requests = self.requests.lock().unwrap();
-        let mut hosts: Vec<_> = requests.iter().map(|(host, _)| host.clone()).collect();
+        let mut hosts: Vec<_> = self.0.asked("").into_iter().map(|asked| asked.host).collect();
         hosts.dedup();
         hosts.truncate(2);
         hosts
     }
 
-    fn bundle(&self) -> PathBuf {
-        Path::new(self.dir.path()).join("ca.pem")
-    }
-
     /// The access keys that signed the requests to a service.
     fn keys(&self, service: &str) -> Vec<String> {
-        let requests = self.requests.lock().unwrap();
-        let to = requests.iter().filter(|(host, _)| host.starts_with(service));
-        to.map(|(_, request)| {
-            let key = request.split_once("Credential=").and_then(|(_, rest)| rest.split_once('/'));
-            key.map_or_else(String::new, |(key, _)| key.to_owned())
-        })
-        .collect()
+        let asked = self.0.asked("");
+        asked
+            .iter()
+            .filter(|asked| asked.host.starts_with(service))
+            .map(|asked| asked.key().to_owned())
+            .collect()
     }
-}
-
-fn tls() -> (Arc<ServerConfig>, String) {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let names = [
-        "*.eu-west-1.amazonaws.com",
-        "*.eu-west-1.api.aws",
-        "portal.sso.eu-west-1.amazonaws.com",
-        "ssmmessages.evil.example",
-    ];
-    let certificate =
-        CertificateParams::new(names.map(str::to_owned)).unwrap().signed_by(&key, &issuer).unwrap();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .unwrap();
-    (Arc::new(config), issuer.pem())
-}
-
-fn serve(
-    mut stream: TcpStream,
-    config: Arc<ServerConfig>,
-    requests: &Mutex<Vec<(String, String)>>,
-    answer: &dyn Fn(&str, &str) -> (u16, String),
-) {
-    let Some(host) = led_to(&mut stream) else { return };
-    let mut stream = BufReader::new(StreamOwned::new(ServerConnection::new(config).unwrap(), stream));
-    while let Some(asked) = request(&mut stream) {
-        let (status, body) = answer(&host, &asked.text);
-        requests.lock().unwrap().push((host.clone(), asked.text));
-        let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n", body.len());
-        if stream.get_mut().write_all((head + &body).as_bytes()).is_err() {
-            return;
-        }
-    }
-}
-
-/// Whom a client of the proxy wants to talk to: with CONNECT, or with SOCKS5.
-fn led_to(stream: &mut TcpStream) -> Option<String> {
-    let mut first = [0];
-    stream.read_exact(&mut first).ok()?;
-    if first == [5] {
-        let mut methods = [0; 2];
-        stream.read_exact(&mut methods).ok()?;
-        assert_eq!(methods, [1, 0], "no login");
-        stream.write_all(&[5, 0]).ok()?;
-        let mut request = [0; 5];
-        stream.read_exact(&mut request).ok()?;
-        assert_eq!(request[..4], [5, 1, 0, 3], "a name");
-        let mut name = vec![0; usize::from(request[4]) + 2];
-        stream.read_exact(&mut name).ok()?;
-        stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).ok()?;
-        name.truncate(name.len() - 2);
-        return String::from_utf8(name).ok();
-    }
-    let mut head = first.to_vec();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).ok()?;
-        head.extend_from_slice(&byte);
-    }
-    let head = String::from_utf8(head).unwrap();
-    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").ok()?;
-    Some(head.strip_prefix("CONNECT ").unwrap().split(':').next().unwrap().to_owned())
 }
 
 /// Gives credentials to everybody, and nobody a session.

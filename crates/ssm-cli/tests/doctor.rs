@@ -10,22 +10,18 @@ mod common;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::io::{BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Mutex;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rcgen::CertificateParams;
 use serde_json::{Value, json};
 use ssm_loopback::{Config, Document};
 
-use crate::common::fake_aws::{Asked, request};
+use crate::common::fake_aws::{Asked, FakeAws, Front};
+use crate::common::outside::{certificate, certified};
 use crate::common::{Here, OnTerminal, closed_port, screen, ssm};
 
 const TARGET: &str = "i-0123456789abcdef0";
@@ -170,7 +166,7 @@ fn a_clock_that_is_wrong_is_told_by_how_much() {
 
 #[test]
 fn who_opens_tls_is_named() {
-    let fake = Fake::secure(healthy, Validity::Long);
+    let fake = Fake::secure(healthy, good());
     let report = Report::of(&mut fake.ssm(&["doctor"]));
     assert_eq!(report.code, 0, "{report:?}");
     let facts = report.facts("endpoint-ssm");
@@ -180,8 +176,11 @@ fn who_opens_tls_is_named() {
         Some(true)
     );
     // The roots of the system do not have it.
+    let folder = tempfile::tempdir().unwrap();
     let report = Report::of(
-        fake.ssm(&["doctor"]).env_remove("AWS_CA_BUNDLE").env("SSL_CERT_FILE", other_authority(&fake)),
+        fake.ssm(&["doctor"])
+            .env_remove("AWS_CA_BUNDLE")
+            .env("SSL_CERT_FILE", other_authority(folder.path())),
     );
     assert!(report.failed().contains(&"endpoint-ssm".to_owned()), "{report:?}");
     let found = report.found("endpoint-ssm");
@@ -195,14 +194,14 @@ fn who_opens_tls_is_named() {
 
 #[test]
 fn a_certificate_of_another_time_or_host_is_told_as_such() {
-    let fake = Fake::secure(healthy, Validity::Over);
+    let fake = Fake::secure(healthy, over());
     let report = Report::of(&mut fake.ssm(&["doctor"]));
     assert!(
         report.found("endpoint-ssm").contains("its certificate has expired, on Sat, 01 Jan 2000"),
         "{report:?}"
     );
-    let fake = Fake::secure(healthy, Validity::Long);
-    let url = fake.url.replace("localhost", "127.0.0.1");
+    let fake = Fake::secure(healthy, good());
+    let url = fake.url().replace("localhost", "127.0.0.1");
     let report = Report::of(fake.ssm(&["doctor"]).env("AWS_ENDPOINT_URL", url));
     assert!(report.found("endpoint-ssm").contains("only valid for DnsName(\"localhost\")"), "{report:?}");
 }
@@ -228,17 +227,17 @@ fn a_port_that_is_closed_and_one_without_tls_are_told_apart() {
 
 #[test]
 fn endpoints_are_looked_at_through_the_proxy() {
-    let fake = Fake::proxy(healthy);
+    let fake = Fake::behind(Front::Proxy(good()), healthy);
     let report = Report::of(&mut fake.ssm(&["doctor", TARGET]));
     assert_eq!(report.code, 0, "{report:?}");
     for service in ["ssm", "ssmmessages", "sts"] {
         let facts = report.facts(&format!("endpoint-{service}"));
         assert_eq!(facts["url"], format!("https://{service}.eu-west-1.amazonaws.com"));
-        assert_eq!(facts["proxy"], fake.url.as_str());
+        assert_eq!(facts["proxy"], fake.url());
         assert_eq!((&facts["tls"], &facts["issuer"]), (&"TLS 1.3".into(), &"Corp Inspection CA".into()));
     }
-    assert_eq!(report.facts("network")["proxy"], fake.url.as_str());
-    let hosts: Vec<String> = fake.requests().into_iter().map(|(host, _)| host).collect();
+    assert_eq!(report.facts("network")["proxy"], fake.url());
+    let hosts: Vec<String> = fake.aws.asked("").into_iter().map(|asked| asked.host).collect();
     assert!(hosts.contains(&"ssmmessages.eu-west-1.amazonaws.com".to_owned()), "{hosts:?}");
     let gone = format!("http://me:hush@127.0.0.1:{}", closed_port());
     let report = Report::of(fake.ssm(&["doctor"]).env("HTTPS_PROXY", gone));
@@ -299,8 +298,8 @@ fn what_is_denied_is_told_with_what_does_not_work() {
     let report = Report::of(&mut fake.ssm(&["doctor"]));
     assert_eq!((report.code, report.verdict("ssm:StartSession")), (0, "warn"), "{report:?}");
     // Sessions of one's own are those whose ids begin with one's name.
-    let asked = fake.requests().into_iter().find(|(_, request)| request.contains("AmazonSSM.ResumeSession"));
-    assert!(asked.unwrap().1.contains(r#""SessionId":"ada-00000000000000000""#));
+    let asked = fake.aws.asked_with("AmazonSSM.ResumeSession");
+    assert!(asked[0].has(r#""SessionId":"ada-00000000000000000""#));
 }
 
 #[test]
@@ -373,7 +372,7 @@ fn preferences_are_told_and_their_key_is_tried() {
             (_, false) => (400, r#"{"__type":"ValidationException","message":"not as a session asks"}"#.into()),
         }
     });
-    let with = |kms: &Fake| Report::of(here.ssm(&["doctor", TARGET]).env("AWS_ENDPOINT_URL_KMS", &kms.url));
+    let with = |kms: &Fake| Report::of(here.ssm(&["doctor", TARGET]).env("AWS_ENDPOINT_URL_KMS", kms.url()));
     let report = with(&kms);
     assert_eq!(report.code, 0, "{report:?}");
     assert_eq!(
@@ -381,7 +380,7 @@ fn preferences_are_told_and_their_key_is_tried() {
         "sessions are encrypted with alias/sessions, logged to the S3 bucket audit, ended when idle for 5 min, run as ops"
     );
     assert_eq!(report.found("kms:GenerateDataKey"), "allowed on alias/sessions");
-    assert_eq!(report.facts("endpoint-kms")["url"], kms.url.as_str());
+    assert_eq!(report.facts("endpoint-kms")["url"], kms.url());
     for (code, found) in [
         ("AccessDeniedException", "denied on alias/sessions: the words of KMS"),
         ("NotFoundException", "alias/sessions cannot be used: NotFoundException: the words of KMS"),
@@ -546,93 +545,36 @@ impl Report {
     }
 }
 
-type Answers = dyn Fn(&str, &str) -> (u16, String) + Send + Sync;
-
-/// What stands in front of the service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Front {
-    Plain,
-    Tls,
-    /// A proxy that opens TLS.
-    Proxy,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Validity {
-    Long,
-    Over,
-}
-
 /// All of AWS in one place.
 struct Fake {
-    url: String,
-    front: Front,
-    folder: tempfile::TempDir,
-    offset: Arc<Mutex<i64>>,
-    requests: Arc<Mutex<Vec<(String, String)>>>,
+    aws: FakeAws,
 }
 
 impl Fake {
     /// `answers` gets the name of the operation, or `GET`, and the request; it gives a status and a body.
     fn start(answers: impl Fn(&str, &str) -> (u16, String) + Send + Sync + 'static) -> Self {
-        Self::with(Front::Plain, Validity::Long, Arc::new(answers))
+        Self::behind(Front::Plain, answers)
     }
 
     fn secure(
         answers: impl Fn(&str, &str) -> (u16, String) + Send + Sync + 'static,
-        validity: Validity,
+        certificate: CertificateParams,
     ) -> Self {
-        Self::with(Front::Tls, validity, Arc::new(answers))
+        Self::behind(Front::Tls(certificate), answers)
     }
 
-    fn proxy(answers: impl Fn(&str, &str) -> (u16, String) + Send + Sync + 'static) -> Self {
-        Self::with(Front::Proxy, Validity::Long, Arc::new(answers))
-    }
-
-    fn with(front: Front, validity: Validity, answers: Arc<Answers>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (config, authority) = tls(validity, "Corp Inspection CA");
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("ca.pem"), authority).unwrap();
-        let url = match front {
-            Front::Tls => format!("https://localhost:{port}"),
-            Front::Plain | Front::Proxy => format!("http://127.0.0.1:{port}"),
-        };
-        let fake = Self { url, front, folder, offset: Arc::default(), requests: Arc::default() };
-        let (requests, offset) = (Arc::clone(&fake.requests), Arc::clone(&fake.offset));
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (requests, offset) = (Arc::clone(&requests), Arc::clone(&offset));
-                let (config, answers) = (Arc::clone(&config), Arc::clone(&answers));
-                thread::spawn(move || {
-                    let Some((host, mut stream)) = receive(stream, front, config) else { return };
-                    while let Some(asked) = request(&mut stream) {
-                        let (status, body) = answers(operation(&asked), &asked.text);
-                        requests.lock().unwrap().push((host.clone(), asked.text));
-                        let date = date(*offset.lock().unwrap());
-                        let head = format!(
-                            "HTTP/1.1 {status} X\r\nDate: {date}\r\nContent-Length: {}\r\n\r\n",
-                            body.len()
-                        );
-                        if stream.get_mut().write_all((head + &body).as_bytes()).is_err() {
-                            return;
-                        }
-                    }
-                });
-            }
-        });
-        fake
+    fn behind(front: Front, answers: impl Fn(&str, &str) -> (u16, String) + Send + Sync + 'static) -> Self {
+        let aws = FakeAws::behind(front, move |asked| answers(operation(asked), &asked.text));
+        Self { aws: aws.at(0) }
     }
 
     /// With a clock that is this many seconds ahead of ours.
-    fn at(self, offset: i64) -> Self {
-        *self.offset.lock().unwrap() = offset;
-        self
+    fn at(self, ahead: i64) -> Self {
+        Self { aws: self.aws.at(ahead) }
     }
 
-    fn requests(&self) -> Vec<(String, String)> {
-        self.requests.lock().unwrap().clone()
+    fn url(&self) -> String {
+        self.aws.url()
     }
 
     fn ssm(&self, args: &[&str]) -> Command {
@@ -642,93 +584,35 @@ impl Fake {
         }
         command.env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE").env("AWS_SECRET_ACCESS_KEY", SECRET);
         command.env("AWS_REGION", "eu-west-1").env("PATH", "/nonexistent");
-        match self.front {
-            Front::Proxy => command.env("HTTPS_PROXY", &self.url),
-            Front::Plain | Front::Tls => command.env("AWS_ENDPOINT_URL", &self.url),
-        };
-        if self.front != Front::Plain {
-            command.env("AWS_CA_BUNDLE", self.folder.path().join("ca.pem"));
-        }
+        self.aws.apply(&mut command);
         command
     }
 }
 
-/// A file of an authority that has nothing to do with the service.
-fn other_authority(fake: &Fake) -> PathBuf {
-    let path = fake.folder.path().join("other.pem");
-    fs::write(&path, tls(Validity::Long, "Somebody Else").1).unwrap();
-    path
+/// A certificate that is good for long.
+fn good() -> CertificateParams {
+    certificate(&["localhost", "*.eu-west-1.amazonaws.com"])
 }
 
-trait Duplex: Read + Write + Send {}
+/// One that was good once.
+fn over() -> CertificateParams {
+    let mut certificate = good();
+    certificate.not_before = rcgen::date_time_ymd(1999, 1, 1);
+    certificate.not_after = rcgen::date_time_ymd(2000, 1, 1);
+    certificate
+}
 
-impl<T: Read + Write + Send> Duplex for T {}
-
-/// The host that is meant, and the stream to answer on.
-fn receive(
-    mut stream: TcpStream,
-    front: Front,
-    config: Arc<ServerConfig>,
-) -> Option<(String, BufReader<Box<dyn Duplex>>)> {
-    let mut host = String::new();
-    if front == Front::Proxy {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).ok()?;
-            head.push(byte[0]);
-        }
-        let head = String::from_utf8(head).unwrap();
-        host = head.strip_prefix("CONNECT ").unwrap().split(':').next().unwrap().to_owned();
-        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").ok()?;
-    }
-    let stream: Box<dyn Duplex> = match front {
-        Front::Plain => Box::new(stream),
-        Front::Tls | Front::Proxy => {
-            Box::new(StreamOwned::new(ServerConnection::new(config).unwrap(), stream))
-        }
-    };
-    Some((host, BufReader::new(stream)))
+/// A file of an authority that has nothing to do with the service.
+fn other_authority(folder: &Path) -> PathBuf {
+    let path = folder.join("other.pem");
+    certified(&good(), "Somebody Else", &path);
+    path
 }
 
 /// `StartSession` of `X-Amz-Target: AmazonSSM.StartSession`, or of `Action=StartSession&...`.
 fn operation(asked: &Asked) -> &str {
     let action = || asked.text.split_once("Action=")?.1.split('&').next();
     asked.operation().or_else(action).unwrap_or("GET")
-}
-
-fn date(offset: i64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let then = now.checked_add(Duration::from_secs(offset.unsigned_abs())).filter(|_| offset >= 0);
-    let then = then.unwrap_or_else(|| now.checked_sub(Duration::from_secs(offset.unsigned_abs())).unwrap());
-    let mut command = Command::new("date");
-    let seconds = format!("@{}", then.as_secs());
-    let out =
-        command.env("LC_ALL", "C").args(["-u", "-d", &seconds, "+%a, %d %b %Y %T GMT"]).output().unwrap();
-    String::from_utf8(out.stdout).unwrap().trim().to_owned()
-}
-
-fn tls(validity: Validity, authority: &str) -> (Arc<ServerConfig>, String) {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, authority);
-    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let names = ["localhost", "*.eu-west-1.amazonaws.com"];
-    let mut params = CertificateParams::new(names.map(str::to_owned)).unwrap();
-    if matches!(validity, Validity::Over) {
-        (params.not_before, params.not_after) =
-            (rcgen::date_time_ymd(1999, 1, 1), rcgen::date_time_ymd(2000, 1, 1));
-    }
-    let certificate = params.signed_by(&key, &issuer).unwrap();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .unwrap();
-    (Arc::new(config), issuer.pem())
 }
 
 /// An account in which everything is allowed.
