@@ -341,7 +341,11 @@ fn the_steps_are_told_in_words_and_as_events() {
     forward.wait_for(|forward| forward.stdout().contains("\"ready\"").then_some(()));
     service.signal(Signal::KILL);
     drop(service.wait());
-    forward.wait_for(|forward| (forward.stdout().matches("\"redial\"").count() >= 3).then_some(()));
+    // Words and events come by ways of their own.
+    forward.wait_for(|forward| {
+        let redials = forward.stdout().matches("\"redial\"").count();
+        (redials >= 3 && forward.stderr().contains("for the 2. time, after ")).then_some(())
+    });
     let stderr = forward.stderr();
     for words in ["the connection was lost (", "connecting again, for the 2. time, after ", "was not reached"]
     {
