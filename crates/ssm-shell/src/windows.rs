@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Read};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::thread;
 use std::time::Duration;
@@ -15,7 +15,8 @@ use ssm_session::TerminalSize;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::signal::windows::{CtrlBreak, CtrlC, CtrlClose, CtrlLogoff, CtrlShutdown};
 use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close, ctrl_logoff, ctrl_shutdown};
-use tokio::sync::mpsc;
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, mpsc};
 
 use crate::console::{Mode, Received};
 use crate::keys::{self, Held, Key};
@@ -38,8 +39,8 @@ const SIGTERM: i32 = 15;
 static TAKEN: AtomicBool = AtomicBool::new(false);
 static RAW: AtomicBool = AtomicBool::new(false);
 
-/// A change of size that nobody has asked for yet, as its number of changes.
-static RESIZED: AtomicU8 = AtomicU8::new(0);
+/// A change of size that nobody has asked for yet. A console tells it among its keys, which another thread reads.
+static RESIZED: Notify = Notify::const_new();
 
 /// Keeps the console raw; dropping it restores what was before.
 #[derive(Debug)]
@@ -134,8 +135,7 @@ pub(crate) struct Signals {
     close: CtrlClose,
     logoff: CtrlLogoff,
     shutdown: CtrlShutdown,
-    resizes: u8,
-    tick: tokio::time::Interval,
+    resized: Pin<Box<Notified<'static>>>,
 }
 
 impl Signals {
@@ -146,8 +146,7 @@ impl Signals {
             close: ctrl_close()?,
             logoff: ctrl_logoff()?,
             shutdown: ctrl_shutdown()?,
-            resizes: RESIZED.load(Ordering::Acquire),
-            tick: tokio::time::interval(LISTEN),
+            resized: Box::pin(RESIZED.notified()),
         })
     }
 
@@ -162,14 +161,9 @@ impl Signals {
         if ends.iter().any(Poll::is_ready) {
             return Poll::Ready(Received::End { number: SIGTERM });
         }
-        // A console tells its size among its keys, which another thread reads.
-        while self.tick.poll_tick(cx).is_ready() {
-            let resizes = RESIZED.load(Ordering::Acquire);
-            if std::mem::replace(&mut self.resizes, resizes) != resizes {
-                return Poll::Ready(Received::Resized);
-            }
-        }
-        Poll::Pending
+        ready!(self.resized.as_mut().poll(cx));
+        self.resized.set(RESIZED.notified());
+        Poll::Ready(Received::Resized)
     }
 }
 
@@ -220,7 +214,7 @@ impl Input {
             Self::Console => Ok(match event::read()? {
                 Event::Key(key) => Some(bytes(key)).filter(|bytes| !bytes.is_empty()).map(Bytes::from),
                 Event::Resize(..) => {
-                    RESIZED.fetch_add(1, Ordering::AcqRel);
+                    RESIZED.notify_one();
                     None
                 }
                 _ => None,
