@@ -51,6 +51,7 @@ pub enum LocalAddr {
 }
 
 /// Removes the file of a UNIX socket when dropped, unless somebody has put another one there.
+#[cfg(unix)]
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
@@ -58,6 +59,7 @@ struct SocketFile {
 }
 
 /// Device and inode.
+#[cfg(unix)]
 type FileId = (u64, u64);
 
 /// What listens.
@@ -159,6 +161,7 @@ impl LocalAddr {
     }
 }
 
+#[cfg(unix)]
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if self.id == file_id(&self.path) {
@@ -179,6 +182,8 @@ impl std::fmt::Display for LocalAddr {
 
 fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // On Windows this would let others listen on the same port.
+    #[cfg(not(windows))]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     Ok(socket)
@@ -236,11 +241,6 @@ fn file_id(path: &Path) -> Option<FileId> {
     use std::os::unix::fs::MetadataExt as _;
     let metadata = std::fs::symlink_metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))
-}
-
-#[cfg(not(unix))]
-fn file_id(_path: &Path) -> Option<FileId> {
-    None
 }
 
 #[cfg(not(unix))]
