@@ -12,11 +12,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use items::{ITEMS, LAST, UNTESTED};
+use mutants::Choice;
 
 use crate::process::Failure;
 use crate::workspace::Workspace;
 
-/// `[--mutate [N]]`
+/// `[--mutate [N | --item I]]`
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<(), Failure> {
     let survey = Survey::of(&workspace.root)?;
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -24,13 +25,15 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<(), Failure>
             print!("{}", survey.table());
             survey.judge(&workspace.root)
         }
-        ["--mutate"] => mutants::run(workspace, &survey, usize::MAX),
-        ["--mutate", number] => {
-            let number = number.parse().map_err(|_| Failure::new("--mutate takes a whole number"))?;
-            mutants::run(workspace, &survey, number)
-        }
-        _ => Err(Failure::new("conformance takes nothing, or --mutate [N]")),
+        ["--mutate"] => mutants::run(workspace, &survey, Choice::All),
+        ["--mutate", count] => mutants::run(workspace, &survey, Choice::First(number(count)?)),
+        ["--mutate", "--item", item] => mutants::run(workspace, &survey, Choice::Item(number(item)?)),
+        _ => Err(Failure::new("conformance takes nothing, or --mutate [N | --item I]")),
     }
+}
+
+fn number(text: &str) -> Result<usize, Failure> {
+    text.parse().map_err(|_| Failure::new("--mutate takes a whole number, and --item one"))
 }
 
 /// What `cargo xtask check` looks at.

@@ -46,7 +46,8 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   check                            format, lints, docs, dependency rules, licences
-  conformance [--mutate [N]]       the tests of each item of the protocol's checklist; with --mutate, see that they can fail
+  conformance [--mutate [N | --item I]]
+                                   the tests of each item of the protocol's checklist; with --mutate, see that they can fail
   setup                            install what the tests need (as root on Debian; elsewhere says what is missing)
   test [--no-fuzz]                 setup, check, all tests, a simulation, a short fuzz run
   fuzz [--seconds N | --minutes N] [TARGET [FILE...]]

@@ -113,7 +113,6 @@ fn kill(victim: Victim, moment: Duration) {
     let listens = |said: &str| said.contains("listening on ").then_some(());
     let mut forward = places.forward(api, &["-L", &spec]);
     forward.until(listens);
-    let talk = talk(port);
     let mut shell = None;
     if let Victim::Client | Victim::Service = victim {
         let words = ["exec", TARGET, "--reconnect", "2", "--", "echo pid=$$=; exec sleep 1000"];
@@ -124,6 +123,7 @@ fn kill(victim: Victim, moment: Duration) {
         });
         shell = Some((command, pid));
     }
+    let talk = talk(port);
     thread::sleep(moment);
     match victim {
         Victim::Client => {

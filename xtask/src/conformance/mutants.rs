@@ -39,17 +39,41 @@ pub(super) fn mistakes(root: &Path, survey: &Survey) -> Vec<String> {
     mistakes
 }
 
-/// Makes the first `number` mutations.
+/// Which mutations to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Choice {
+    All,
+    /// The first of the list.
+    First(usize),
+    /// Those of one item.
+    Item(usize),
+}
+
+impl Choice {
+    fn has(self, place: usize, mutant: &Mutant) -> bool {
+        match self {
+            Self::All => true,
+            Self::First(number) => place < number,
+            Self::Item(item) => mutant.item == item,
+        }
+    }
+}
+
+/// Makes mutations.
 ///
 /// # Errors
 /// When one survives, or does not compile.
-pub(super) fn run(workspace: &Workspace, survey: &Survey, number: usize) -> Result<(), Failure> {
+pub(super) fn run(workspace: &Workspace, survey: &Survey, choice: Choice) -> Result<(), Failure> {
     let wrong = mistakes(&workspace.root, survey);
     if !wrong.is_empty() {
         return Err(Failure::new(wrong.join("\n")));
     }
+    let chosen = MUTANTS.iter().enumerate().filter(|(place, mutant)| choice.has(*place, mutant));
+    let chosen: Vec<&Mutant> = chosen.map(|(_, mutant)| mutant).collect();
+    if chosen.is_empty() {
+        return Err(Failure::new("there is no such mutation"));
+    }
     let copy = Copy::of(workspace)?;
-    let chosen = &MUTANTS[..number.min(MUTANTS.len())];
     let mut failed = Vec::new();
     for name in chosen.iter().map(|mutant| mutant.test).collect::<BTreeSet<_>>() {
         let Some(test) = survey.test(name) else { continue };
@@ -62,7 +86,7 @@ pub(super) fn run(workspace: &Workspace, survey: &Survey, number: usize) -> Resu
         return Err(Failure::new(failed.join("\n")));
     }
     println!("without a mutation, all of them pass");
-    for mutant in chosen {
+    for mutant in &chosen {
         let Some(test) = survey.test(mutant.test) else { continue };
         let start = Instant::now();
         let outcome = copy.mutated(mutant, || copy.outcome(test))?;
