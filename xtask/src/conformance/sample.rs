@@ -610,8 +610,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     mutant(
         74,
         "crates/ssm-shell/src/shell.rs",
-        "PayloadType::StdErr => self.error.push(payload),",
-        "PayloadType::StdErr => self.output.push(payload),",
+        "PayloadType::StdErr => self.outputs.error.push(payload),",
+        "PayloadType::StdErr => self.outputs.output.push(payload),",
         "item_74_a_command_has_two_outputs_and_a_code",
     ),
     mutant(
@@ -625,7 +625,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     mutant(
         77,
         "crates/ssm-shell/src/shell.rs",
-        "let failure = if let End::Closed(_) = end { self.drain().await } else { None };",
+        "let failure = if let End::Closed(_) = end { self.drain().await.err() } else { None };",
         "let failure = None;",
         "item_77_the_end_waits_for_a_slow_reader",
     ),
