@@ -43,9 +43,6 @@ const KILL: Duration = Duration::from_secs(2);
 /// How long the service may take to say that the session is over once the command is.
 const LEAVE: Duration = Duration::from_millis(500);
 
-/// Lines that may wait to be sent, in bytes.
-const LINES_MAX: usize = 64 * 1024;
-
 /// A command for the far side's `sh`.
 #[derive(Debug, Clone)]
 pub struct Command {
@@ -407,8 +404,10 @@ impl<C: ControlPlane> Run<C> {
     }
 
     fn take_lines(&mut self, cx: &mut Context<'_>) {
-        let has_room = |batches: &Batches| batches.pending().len() < LINES_MAX;
-        while let (Some(lines), true) = (&mut self.lines, self.frames.started() && has_room(&self.batches)) {
+        while self.frames.started()
+            && self.batches.has_room_for_lines()
+            && let Some(lines) = &mut self.lines
+        {
             match lines.poll_recv(cx) {
                 Poll::Ready(Some(line)) => self.batches.line(&line),
                 Poll::Ready(None) => self.lines = None,
@@ -517,12 +516,22 @@ impl<C: ControlPlane> Run<C> {
             let mut message: MessageBuf = self.session.buffer();
             message.put_slice(&pending[..len]);
             match self.session.send(PayloadType::Output, message) {
-                Ok(()) => self.batches.consume(len),
+                Ok(()) => self.consume(len, cx),
                 // It was writable, so it has been closed; the event that says so is on its way.
                 Err(error) => return tracing::debug!(%error, "input is not sent"),
             }
         }
         cx.waker().wake_by_ref();
+    }
+
+    /// So much was sent, which makes room for input or lines at times.
+    fn consume(&mut self, len: usize, cx: &Context<'_>) {
+        let room = |batches: &Batches| (batches.room() > 0, batches.has_room_for_lines());
+        let before = room(&self.batches);
+        self.batches.consume(len);
+        if room(&self.batches) != before {
+            cx.waker().wake_by_ref();
+        }
     }
 
     fn serve_deadlines(&mut self, cx: &mut Context<'_>) -> Result<(), End> {

@@ -37,7 +37,7 @@ const LINES: usize = 64;
 const STOP: Duration = Duration::from_secs(3);
 
 /// Data that may wait between the session and the disk.
-const ROOM: usize = 256 * 1024;
+const ROOM: usize = 64 * 1024;
 
 /// What is copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
