@@ -9,7 +9,7 @@ use ssm_session::{ControlPlane, Reading, Session};
 use crate::sink::Sink;
 
 /// Output that may wait for its reader before no more is received.
-const WAITING_MAX: usize = 256 * 1024;
+const WAITING_MAX: usize = 128 * 1024;
 
 /// While nothing is received, one message is taken this often, so that the connection is not given up.
 const TRICKLE: Duration = Duration::from_secs(10);

@@ -21,7 +21,7 @@ use super::Signal;
 const LINE_LEN: usize = 720;
 
 /// Read from the input at once.
-const READ_LEN: usize = 64 * 1024;
+const READ_LEN: usize = 32 * 1024;
 
 /// Batches that may be unacknowledged.
 const WINDOW: u8 = 2;
@@ -31,7 +31,7 @@ const BATCH_MIN: usize = 16 * 1024;
 const BATCH_MAX: usize = 256 * 1024;
 
 /// As long as more than this waits to be sent, no more is made.
-const TEXT_LEN: usize = 64 * 1024;
+const TEXT_LEN: usize = 32 * 1024;
 
 /// The state of the input.
 #[derive(Debug)]
