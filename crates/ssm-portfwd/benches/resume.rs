@@ -1,4 +1,4 @@
-//! How long a tunnel takes from the loss of its connection to the first byte that arrives after it: `cargo xtask bench resume`.
+//! How long a tunnel takes from the loss of its connection to its return and the answer that was under way: `cargo xtask bench resume`.
 //!
 //! Service, gateway, agent, destination and client are one process with real sockets between them. The session is lost in the middle of
 //! an exchange, again and again, in every way; what was sent comes back or the bench fails.
@@ -8,8 +8,6 @@ mod losses;
 
 use std::error::Error;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use losses::{LOSSES, Samples, cuts};
@@ -18,7 +16,7 @@ use ssm_portfwd::{Config, Destination, Forwarder, ListenAddr, Notice};
 use ssm_session::Session;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -31,12 +29,12 @@ async fn main() -> Result<(), Failure> {
     let session = Session::start(loopback.control(), &request, ssm_session::Config::default()).await?;
     let forwarder = Forwarder::bind(&ListenAddr::Loopback { port: 0 })?;
     let addr = forwarder.local_addrs()[0];
-    let resumed = Arc::new(AtomicUsize::new(0));
+    let (counted, mut resumes) = watch::channel(0);
     let (listening, ready) = oneshot::channel::<()>();
-    let (mut listening, counted) = (Some(listening), Arc::clone(&resumed));
+    let mut listening = Some(listening);
     let notice = move |notice| match notice {
         Notice::Listening(_) => drop(listening.take()),
-        Notice::Resumed { .. } => drop(counted.fetch_add(1, Ordering::Relaxed)),
+        Notice::Resumed { .. } => counted.send_modify(|count| *count += 1),
         _ => {}
     };
     tokio::spawn(forwarder.run(session, Config::default(), notice, std::future::pending()));
@@ -51,9 +49,10 @@ async fn main() -> Result<(), Failure> {
         let _loss = loopback.fault(LOSSES[kind])?;
         let start = Instant::now();
         exchange(&mut stream, 2 * round + 1).await?;
+        losses::resumed(&mut resumes, round + 1).await?;
         samples[kind].push(start.elapsed());
     }
-    losses::print("tunnel", &samples, resumed.load(Ordering::Relaxed))
+    losses::print("tunnel", &samples)
 }
 
 /// Sends a number and gets it back.

@@ -1,4 +1,4 @@
-//! How long a shell takes from the loss of its connection to the first byte that arrives after it: `cargo xtask bench resume`.
+//! How long a shell takes from the loss of its connection to its return and the answer that was under way: `cargo xtask bench resume`.
 //!
 //! Service, gateway, agent and client are one process with real sockets between them, the shell is a real one on a terminal. The session is
 //! lost in the middle of an exchange, again and again, in every way; what was typed comes back or the bench fails.
@@ -7,8 +7,6 @@
 mod losses;
 
 use std::error::Error;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use losses::{LOSSES, Samples, cuts};
@@ -16,6 +14,7 @@ use ssm_loopback::{Config, Loopback};
 use ssm_session::{Session, StartSession, TerminalSize};
 use ssm_shell::{Io, Notice};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::sync::watch;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -28,11 +27,10 @@ async fn main() -> Result<(), Failure> {
     let (mut output, session_output) = duplex(64 * 1024);
     let (io, _) = Io::streams(session_input, session_output, tokio::io::sink())
         .controlled(TerminalSize { cols: 80, rows: 24 });
-    let resumed = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&resumed);
+    let (counted, mut resumes) = watch::channel(0);
     let notice = move |notice| {
         if matches!(notice, Notice::Resumed) {
-            counted.fetch_add(1, Ordering::Relaxed);
+            counted.send_modify(|count| *count += 1);
         }
     };
     tokio::spawn(ssm_shell::run(session, io, notice));
@@ -46,9 +44,10 @@ async fn main() -> Result<(), Failure> {
         let _loss = loopback.fault(LOSSES[kind])?;
         let start = Instant::now();
         exchange(&mut input, &mut output, 2 * round + 1).await?;
+        losses::resumed(&mut resumes, round + 1).await?;
         samples[kind].push(start.elapsed());
     }
-    losses::print("shell", &samples, resumed.load(Ordering::Relaxed))
+    losses::print("shell", &samples)
 }
 
 /// Types a number and gets it back.
