@@ -53,8 +53,9 @@ usage: cargo xtask <command>
   fuzz [--seconds N | --minutes N] [TARGET [FILE...]]
                                    fuzz all targets or one; with files, replay just those
   sim [--seeds N] [--first S]      simulate whole sessions, with everything that can go wrong
-  mutants [-p CRATE] [--shard K/N] [-f FILE]
-                                   change the state machines and see whether a test notices; hours
+  mutants [-p CRATE] [--shard K/N] [-f FILE] [--again]
+                                   change the state machines and see whether a test notices; hours. With --again, only what
+                                   the last run over the same has not caught
   bench [NAME] [-- ARGS...]        run the benches, all or one by name
   faults [--runs N]                the faults against tunnels and shells, with N seeds each (20)
   soak [--minutes N] [--ssm PROGRAM]

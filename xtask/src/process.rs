@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -40,9 +40,14 @@ pub(crate) fn cargo(directory: &Path) -> Command {
 
 /// Runs to the end with inherited output.
 pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
-    eprintln!("$ {}", shown(command));
-    let status = command.status().map_err(|error| cannot_start(command, &error))?;
+    let status = status(command)?;
     if status.success() { Ok(()) } else { Err(Failure::new(format!("`{}`: {status}", shown(command)))) }
+}
+
+/// The same for a program whose exit code says more than whether it failed.
+pub(crate) fn status(command: &mut Command) -> Result<ExitStatus, Failure> {
+    eprintln!("$ {}", shown(command));
+    command.status().map_err(|error| cannot_start(command, &error))
 }
 
 /// Runs to the end and returns stdout; stderr is inherited.

@@ -116,4 +116,18 @@ mod tests {
         assert!(matches!(queue.accept(message(9, 11)), Verdict::Refused));
         assert!(matches!(queue.accept(message(9, 10)), Verdict::Parked));
     }
+
+    #[test]
+    fn a_small_message_that_waits_does_not_keep_its_frame_alive_and_a_large_one_is_not_copied() {
+        for (len, is_copied) in [(COPY_BELOW - 1, true), (COPY_BELOW, false), (COPY_BELOW + 1, false)] {
+            let mut queue = RecvQueue::new(10, 10_000);
+            let early = message(1, len);
+            let frame = early.payload.clone();
+            assert!(matches!(queue.accept(early), Verdict::Parked));
+            queue.accept(message(0, 1));
+            let parked = queue.next_parked().unwrap().payload;
+            assert_eq!(parked, frame);
+            assert_eq!(parked.as_ptr() != frame.as_ptr(), is_copied, "{len} bytes");
+        }
+    }
 }
