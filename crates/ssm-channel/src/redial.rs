@@ -50,4 +50,17 @@ mod tests {
         assert_eq!(taken(&mut at_once, begin + REFILL * 3), 2);
         assert_eq!(taken(&mut at_once, begin + REFILL * 1_000_000), 64);
     }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time: only differences matter")]
+    fn one_more_every_quarter_of_a_second_however_often_losses_are() {
+        let mut now = Instant::now();
+        let mut at_once = AtOnce::new(now);
+        let mut taken = 0;
+        for _ in 0..1_000 {
+            taken += u32::from(at_once.take(now));
+            now += REFILL / 5;
+        }
+        assert_eq!(taken, 64 + 199);
+    }
 }

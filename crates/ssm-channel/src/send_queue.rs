@@ -494,4 +494,39 @@ mod tests {
         queue.resend_all();
         assert_eq!(sent(&mut queue, now), [0, 2, 3]);
     }
+
+    #[test]
+    fn the_span_begins_at_the_oldest_message_and_an_empty_queue_has_none() {
+        let mut queue = queue(4);
+        sent(&mut queue, origin());
+        queue.acknowledge(0);
+        assert_eq!((queue.span(), queue.span_bytes(), queue.oldest()), (3, 30, Some(1)));
+        (1..4).for_each(|number| drop(queue.acknowledge(number)));
+        assert_eq!((queue.span(), queue.span_bytes(), queue.oldest()), (0, 0, None));
+    }
+
+    #[test]
+    fn what_had_been_delivered_is_kept_from_the_first_sending() {
+        let mut queue = queue(1);
+        assert!(!queue.transmit(origin(), 7).unwrap().again);
+        queue.resend_all();
+        assert!(queue.transmit(origin(), 900).unwrap().again);
+        assert_eq!(queue.acknowledge(0).unwrap().delivered, 7);
+    }
+
+    #[test]
+    fn other_bytes_under_a_number_are_sent_if_the_first_ones_were() {
+        let mut queue = queue(3);
+        let now = origin();
+        queue.transmit(now, 0);
+        queue.replace(0, Bytes::from_static(b"abcd"));
+        queue.replace(2, Bytes::from_static(b"longer than it was"));
+        queue.replace(3, Bytes::from_static(b"nothing"));
+        assert_eq!(queue.bytes(), 4 + 10 + 18);
+        assert_eq!(queue.wire(0).unwrap(), "abcd");
+        let order: Vec<i64> =
+            std::iter::from_fn(|| queue.transmit(now, 0)).map(|outgoing| outgoing.sequence).collect();
+        assert_eq!(order, [0, 1, 2]);
+        assert!(!queue.has_pending());
+    }
 }

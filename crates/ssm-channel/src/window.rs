@@ -226,6 +226,121 @@ mod tests {
         }
     }
 
+    /// A round trip of 100 ms in which so much is acknowledged and the window was filled so far.
+    fn round(window: &mut Window, now: &mut Instant, bytes: usize, in_flight: usize) -> usize {
+        let delivered = window.delivered();
+        window.acknowledged(bytes);
+        *now += 100 * MS;
+        window.sample(*now, Sample { rtt: 100 * MS, delivered, in_flight });
+        window.size()
+    }
+
+    /// What is on a path of 100 ms at 5 MB/s, twice that, and that with a sixteenth and 4 ms more.
+    const ON_THE_WAY: usize = 500_000;
+    const GROWING: usize = 2 * ON_THE_WAY;
+    const GROWN: usize = 551_250;
+
+    /// A window of any size that has found the rate of the path.
+    fn grown(now: &mut Instant) -> Window {
+        let mut window = Window::new(1, usize::MAX);
+        for expected in [GROWING, GROWING, GROWING, GROWN] {
+            let full = window.size();
+            assert_eq!(round(&mut window, now, ON_THE_WAY, full), expected);
+        }
+        window
+    }
+
+    #[test]
+    fn three_full_round_trips_without_a_larger_rate_end_its_growth() {
+        let mut now = origin();
+        let mut window = grown(&mut now);
+        assert_eq!(window.rtt(), Some(100 * MS));
+        for _ in 0..40 {
+            assert_eq!(round(&mut window, &mut now, ON_THE_WAY, GROWN), GROWN);
+        }
+    }
+
+    #[test]
+    fn a_window_of_which_three_quarters_were_in_flight_was_full() {
+        for (in_flight, expected) in [(GROWING - GROWING / 4, GROWN), (GROWING - GROWING / 4 - 1, GROWING)] {
+            let mut window = Window::new(1, usize::MAX);
+            let mut now = origin();
+            for _ in 0..4 {
+                round(&mut window, &mut now, ON_THE_WAY, in_flight);
+            }
+            assert_eq!(window.size(), expected, "{in_flight}");
+        }
+    }
+
+    #[test]
+    fn a_rate_that_is_larger_by_a_quarter_is_growth() {
+        let mut window = Window::new(1, usize::MAX);
+        let (mut now, mut bytes) = (origin(), 4 * 64 * 1024);
+        for _ in 0..8 {
+            let full = window.size();
+            assert_eq!(round(&mut window, &mut now, bytes, full), 2 * bytes);
+            bytes += bytes / 4;
+        }
+    }
+
+    #[test]
+    fn what_was_sent_before_the_last_round_trip_ended_does_not_end_the_next() {
+        let mut now = origin();
+        let mut window = grown(&mut now);
+        window.halve();
+        let delivered = window.delivered() - ON_THE_WAY as u64;
+        for _ in 0..5 {
+            window.sample(now, Sample { rtt: 100 * MS, delivered, in_flight: usize::MAX });
+            assert_eq!(window.size(), GROWING);
+        }
+    }
+
+    #[test]
+    fn a_rate_is_forgotten_after_ten_to_twenty_round_trips() {
+        let mut now = origin();
+        let start = now;
+        let mut window = grown(&mut now);
+        while now < start + 2_000 * MS {
+            assert_eq!(round(&mut window, &mut now, ON_THE_WAY / 2, GROWN), GROWN);
+        }
+        assert_eq!(round(&mut window, &mut now, ON_THE_WAY / 2, GROWN), GROWN / 2);
+    }
+
+    /// The path may have another rate by the time there is more to send.
+    #[test]
+    fn after_ten_round_trips_with_little_to_send_the_rate_is_looked_for_again() {
+        let mut now = origin();
+        let start = now;
+        let mut window = grown(&mut now);
+        while now < start + 2_000 * MS {
+            assert_eq!(round(&mut window, &mut now, ON_THE_WAY, 0), GROWN);
+        }
+        assert_eq!(round(&mut window, &mut now, ON_THE_WAY, 0), GROWING);
+    }
+
+    #[test]
+    fn a_new_connection_may_have_a_longer_way() {
+        let mut now = origin();
+        let mut window = grown(&mut now);
+        window.reconnected();
+        assert_eq!(window.rtt(), None);
+        let delivered = window.delivered();
+        window.acknowledged(2 * ON_THE_WAY);
+        window.sample(now, Sample { rtt: 200 * MS, delivered, in_flight: 0 });
+        assert_eq!((window.rtt(), window.size()), (Some(200 * MS), 2 * GROWING));
+    }
+
+    #[test]
+    fn larger_messages_have_a_larger_window_at_least_and_never_more_than_the_most() {
+        let mut window = Window::new(1_000, 5_000);
+        window.set_min(4_000);
+        assert_eq!(window.size(), 4_000);
+        window.set_min(9_000);
+        assert_eq!(window.size(), 5_000);
+        window.set_min(2_000);
+        assert_eq!(window.size(), 5_000, "it is for what is to come");
+    }
+
     #[test]
     fn it_stays_within_its_bounds() {
         assert_eq!(settle(MS, 10), 64 * 1024);
@@ -244,6 +359,15 @@ mod tests {
             window.halve();
         }
         assert_eq!(window.size(), 1_000);
+    }
+
+    #[test]
+    fn a_timeout_halves_what_the_rate_is_taken_for() {
+        let mut now = origin();
+        let mut window = grown(&mut now);
+        window.halve();
+        assert_eq!(window.size(), GROWN / 2);
+        assert_eq!(round(&mut window, &mut now, 0, 0), GROWING / 2);
     }
 
     #[expect(clippy::disallowed_methods, reason = "an origin for virtual time: only differences matter")]

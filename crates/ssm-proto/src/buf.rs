@@ -297,4 +297,31 @@ mod tests {
             assert_eq!(message.finish(header()).len(), HEADER_LEN + 1);
         }
     }
+
+    #[test]
+    fn a_buffer_that_was_not_used_is_the_next_one() {
+        let mut slab = Slab::default();
+        let mut used = slab.take(64);
+        slab.reclaim(&mut used);
+        let unused = slab.take(64);
+        let at = unused.payload().as_ptr();
+        slab.restore(unused);
+        let next = slab.take(64);
+        assert_eq!((next.payload().as_ptr(), next.len()), (at, 0));
+    }
+
+    #[test]
+    fn the_last_buffer_of_an_allocation_has_its_tailroom_too() {
+        for payload in 900..1_100 {
+            let mut slab = Slab::default();
+            for number in 0..64 {
+                let mut buf = slab.take(payload);
+                buf.put_slice(&vec![7; payload]);
+                slab.reclaim(&mut buf);
+                let at = buf.payload().as_ptr();
+                buf.append(&[0; TAILROOM]);
+                assert_eq!(buf.payload().as_ptr(), at, "buffer {number} of {payload} bytes");
+            }
+        }
+    }
 }

@@ -87,6 +87,21 @@ fn the_end_of_the_session_answers_a_terminate_flag_as_well() {
 }
 
 #[test]
+fn only_a_client_that_is_connected_ends_a_port_session_by_a_flag() {
+    let mut pair = Pair::port().started();
+    let now = pair.now;
+    pair.agent.channel.terminate(now);
+    pair.drive(Role::Agent);
+    assert_eq!(pair.agent.closed, Some((now, CloseReason::Terminated)));
+    pair.client.unreachable_until = Some(now + MINUTE);
+    pair.cut(Role::Client);
+    pair.client.channel.terminate(now);
+    pair.drive(Role::Client);
+    assert_eq!(pair.client.closed, Some((now, CloseReason::Terminated)));
+    assert!(pair.client.channel.is_drained(), "no flag waits for anybody");
+}
+
+#[test]
 fn a_shell_ends_without_a_flag() {
     let mut pair = Pair::shell().started();
     let now = pair.now;

@@ -112,6 +112,33 @@ fn a_doubted_connection_has_5_seconds_for_a_sign_of_life() {
     assert_eq!(pair.client.redials, [(doubted + 5 * SECOND, 0)]);
 }
 
+#[test]
+fn there_is_nothing_to_doubt_without_a_connection() {
+    let mut pair = Pair::shell().started();
+    pair.client.unreachable_until = Some(pair.now + 3600 * SECOND);
+    pair.cut(Role::Client);
+    pair.run_for(60 * SECOND);
+    let before = format!("{:?}", pair.client.channel);
+    pair.client.channel.handle_doubt(pair.now);
+    assert_eq!(format!("{:?}", pair.client.channel), before);
+}
+
+#[test]
+fn five_seconds_of_the_wall_clock_are_no_sleep_and_more_are() {
+    let mut pair = Pair::shell().started();
+    let unix = |pair: &Pair| Duration::from_secs(1_700_000_000) + (pair.now - pair.start);
+    for (ahead, slept) in [(5 * SECOND, false), (5 * SECOND + Duration::from_millis(1), true)] {
+        let mut pair = Pair::shell().started();
+        let jumped = unix(&pair) + ahead;
+        assert_eq!(pair.client.channel.handle_clock(pair.now, jumped), slept, "{ahead:?}");
+    }
+    pair.run_for(60 * SECOND);
+    let late = unix(&pair) + 4 * SECOND;
+    assert!(!pair.client.channel.handle_clock(pair.now, late), "the time that was awake is no sleep");
+    let back = unix(&pair) - 3600 * SECOND;
+    assert!(!pair.client.channel.handle_clock(pair.now, back), "nor is a clock that is put back");
+}
+
 /// Bulk data can keep pongs waiting.
 #[test]
 fn any_frame_counts_as_a_sign_of_life() {

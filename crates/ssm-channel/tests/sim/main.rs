@@ -14,6 +14,7 @@ mod flow;
 mod handshake;
 mod hostile;
 mod idle;
+mod limits;
 mod link;
 mod loss;
 mod model;
@@ -22,6 +23,7 @@ mod resume;
 mod session;
 mod size;
 mod solo;
+mod stats;
 mod story;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
