@@ -956,11 +956,11 @@ impl Channel {
             Timer::Silence => self.handle_disconnected(now),
             Timer::Unanswered if self.is_drained() => {}
             Timer::Unanswered => self.handle_doubt(now),
-            Timer::AssumeReady if self.phase == Phase::Waiting => {
+            // Stopped by whatever else starts the session.
+            Timer::AssumeReady => {
                 self.provisional = Some(Provisional::default());
                 self.start(now, Ready::without_handshake(SessionKind::Shell, Evidence::Assumed));
             }
-            Timer::AssumeReady => {}
             Timer::Handshake if !matches!(self.phase, Phase::Waiting | Phase::Handshaking) => {
                 self.confirm_assumed_start(now);
             }

@@ -198,3 +198,20 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The agent's multiplexer holds 4 MiB, and its reorder buffer 10,000 messages.
+    #[test]
+    fn a_client_sends_no_more_than_an_agent_can_hold() {
+        let config = Config::client();
+        assert_eq!(
+            (config.window_min, config.window_max, config.window_reserve),
+            (65_536, 4_194_304, 65_536)
+        );
+        assert!(config.in_flight_max < 10_000 && config.window_max <= config.reorder_bytes_max / 2);
+        assert_eq!((config.payload_len, config.payload_max), (1_024, 32_768));
+    }
+}

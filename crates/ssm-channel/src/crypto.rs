@@ -271,6 +271,15 @@ mod tests {
     }
 
     #[test]
+    fn nothing_can_be_encrypted_too() {
+        let client = Cipher::new(Role::Client, &key(), [1; 12]).unwrap();
+        let mut agent = Cipher::new(Role::Agent, &key(), [1; 12]).unwrap();
+        let sealed = sealed(&mut agent, b"");
+        assert_eq!(sealed.len(), OVERHEAD);
+        assert_eq!(client.open(&sealed).unwrap(), "");
+    }
+
+    #[test]
     fn encryption_needs_no_other_memory() {
         let mut slab = ssm_proto::Slab::default();
         let mut buf = slab.take(1024);
@@ -284,7 +293,10 @@ mod tests {
 
     #[test]
     fn a_key_of_another_length_is_refused_and_none_is_printed() {
-        assert_eq!(DataKey::new(&[0; 32], Vec::new()).unwrap_err(), DataKeyLength(32));
+        let error = DataKey::new(&[0; 32], Vec::new()).unwrap_err();
+        assert_eq!(error, DataKeyLength(32));
+        assert_eq!(error.to_string(), "the data key has 32 bytes in place of 64");
         assert!(!format!("{:?}", key()).contains("63"));
+        assert_eq!(format!("{:?}", Cipher::new(Role::Client, &key(), [1; 12])), "Some(Cipher(..))");
     }
 }

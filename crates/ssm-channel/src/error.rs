@@ -102,3 +102,51 @@ impl fmt::Display for SendError {
 }
 
 impl std::error::Error for SendError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_whose_fault_it_is() {
+        let garbage = ChannelError::Garbage(DecodeError::Digest);
+        let handshake = ChannelError::Handshake(BodyError::Missing("SessionType"));
+        assert_eq!(
+            garbage.to_string(),
+            format!("peer sends what is not this protocol: {}", DecodeError::Digest)
+        );
+        assert!(handshake.to_string().starts_with("peer sent an unusable handshake: "), "{handshake}");
+        assert!(ChannelError::Undecryptable.to_string().starts_with("peer sent what is not encrypted"));
+        assert_eq!(SendError::Empty.to_string(), "the payload is empty");
+        assert_eq!(SendError::Closed.to_string(), "the channel is closed");
+        let blocked = SendError::Blocked(MessageBuf::with_capacity(0));
+        assert_eq!(blocked.to_string(), "the send window is full");
+    }
+
+    /// They would be commands to the terminal it is printed on.
+    #[test]
+    fn text_of_the_peer_is_told_with_its_control_bytes_visible() {
+        let hostile = "\x1b]0;title\x07".to_owned();
+        for error in [
+            HandshakeError::SessionType(hostile.clone()),
+            HandshakeError::UnsupportedAction(hostile.clone()),
+            HandshakeError::Refused { action: hostile.clone(), error: hostile },
+        ] {
+            let text = error.to_string();
+            assert!(text.contains("\\u{1b}]0;title\\u{7}"), "{text}");
+            assert!(!text.contains(char::is_control), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_handshake_error_gives_its_reason() {
+        let denied = HandshakeError::NoDataKey("kms:GenerateDataKey is denied".into()).to_string();
+        assert_eq!(denied, "no key to encrypt the session with: kms:GenerateDataKey is denied");
+        assert_eq!(HandshakeError::Timeout.to_string(), "handshake timed out");
+        assert!(HandshakeError::NotEncrypted.to_string().contains("encryption is required here"));
+        assert!(HandshakeError::EncryptionUnsupported.to_string().contains("this build"));
+        // Agent `datachannel.go`, which says it to the client.
+        let ignored = "client does not support required encryption context random challenge";
+        assert_eq!(HandshakeError::ChallengeIgnored.to_string(), ignored);
+    }
+}

@@ -168,3 +168,48 @@ impl fmt::Display for CloseReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_session_is_told_in_words() {
+        let not_reconnected =
+            |attempts, cause: &str| CloseReason::NotReconnected { attempts, cause: cause.into() };
+        let closed = |detail: Option<&str>| CloseReason::AgentClosed {
+            exit_code: None,
+            detail: detail.map(Into::into),
+        };
+        for (reason, text) in [
+            (CloseReason::Terminated, "the session was ended from here"),
+            (closed(None), "the session was ended by the service"),
+            (closed(Some("Session timed out")), "the session was ended by the service: Session timed out"),
+            (
+                CloseReason::Undeliverable { sequence: 3 },
+                "the session was given up: the agent acknowledged nothing for minutes",
+            ),
+            (
+                CloseReason::ConnectionLost(Duration::from_secs(600)),
+                "the connection was lost and did not come back within 600 s",
+            ),
+            (not_reconnected(0, ""), "the connection was lost and is not to be brought back"),
+            (
+                not_reconnected(1, "refused"),
+                "the connection was lost and the attempt to bring it back has failed: refused",
+            ),
+            (not_reconnected(2, ""), "the connection was lost and 2 attempts to bring it back have failed"),
+            (CloseReason::ResumeRefused, "the connection was lost and the session cannot be resumed"),
+            (
+                CloseReason::HandshakeFailed(HandshakeError::Timeout),
+                "the session did not start: handshake timed out",
+            ),
+            (
+                CloseReason::PeerMisbehaved(ChannelError::Undecryptable),
+                "the session cannot go on: peer sent what is not encrypted with the key of the session",
+            ),
+        ] {
+            assert_eq!(reason.to_string(), text);
+        }
+    }
+}

@@ -129,4 +129,37 @@ mod tests {
         }
         assert_eq!(pacer.rate, 800);
     }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time: only differences matter")]
+    fn a_small_bucket_does_not_cost_any_of_the_rate() {
+        let mut pacer = Pacer::new(Pacing { per_second: 5_000, burst: 10 });
+        let start = Instant::now();
+        let mut now = start;
+        let mut sent = 0;
+        while now < start + Duration::from_secs(2) {
+            match pacer.next(now) {
+                Some(at) => now = at,
+                None => {
+                    pacer.sent(now);
+                    sent += 1;
+                }
+            }
+        }
+        assert!((9_980..=10_010).contains(&sent), "{sent} messages in 2 s");
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time: only differences matter")]
+    fn it_comes_back_by_a_twentieth_of_its_rate_every_ten_seconds() {
+        let mut pacer = Pacer::new(Pacing { per_second: 800, burst: 1 });
+        let mut now = Instant::now();
+        pacer.slow_down(now);
+        for expected in [640, 680, 720, 760, 800, 800] {
+            now += RECOVERY;
+            pacer.sent(now);
+            pacer.sent(now);
+            assert_eq!(pacer.rate, expected);
+        }
+    }
 }

@@ -92,4 +92,13 @@ mod tests {
         }
         assert_eq!(rtt.timeout(0), Duration::from_secs(1));
     }
+
+    #[test]
+    fn item_43_a_quarter_of_the_variation_is_replaced_by_each_sample() {
+        let mut rtt = Rtt::new();
+        rtt.sample(Duration::from_millis(500));
+        rtt.sample(Duration::from_millis(150));
+        assert_eq!(rtt.variation, Duration::from_millis(75));
+        assert_eq!(rtt.timeout(0), Duration::from_millis(450));
+    }
 }

@@ -501,7 +501,9 @@ mod tests {
         sent(&mut queue, origin());
         queue.acknowledge(0);
         assert_eq!((queue.span(), queue.span_bytes(), queue.oldest()), (3, 30, Some(1)));
-        (1..4).for_each(|number| drop(queue.acknowledge(number)));
+        for number in 1..4 {
+            queue.acknowledge(number);
+        }
         assert_eq!((queue.span(), queue.span_bytes(), queue.oldest()), (0, 0, None));
     }
 
@@ -528,5 +530,15 @@ mod tests {
             std::iter::from_fn(|| queue.transmit(now, 0)).map(|outgoing| outgoing.sequence).collect();
         assert_eq!(order, [0, 1, 2]);
         assert!(!queue.has_pending());
+    }
+
+    #[test]
+    fn acknowledgements_in_another_order_tell_no_more_than_in_order() {
+        let mut queue = queue(6);
+        sent(&mut queue, origin());
+        for number in [5, 1, 2] {
+            queue.acknowledge(number);
+        }
+        assert_eq!(sent(&mut queue, origin()), [0], "one that was sent later is known of the others");
     }
 }

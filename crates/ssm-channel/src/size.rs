@@ -174,7 +174,6 @@ impl SizeDiscovery {
     /// The probe that is on its way has failed. Returns its number; it has to be shortened.
     pub(crate) fn failed(&mut self) -> Option<i64> {
         let probe = self.probe.take_if(|probe| probe.sent)?;
-        self.limit = self.limit.min(probe.size - 1);
         self.known.failed(probe.size);
         Some(probe.sequence)
     }
@@ -292,5 +291,17 @@ mod tests {
         assert!(size.blocks(19, Room::Open));
         assert!(!size.blocks(22, Room::Reserve));
         assert!(size.blocks(23, Room::Reserve));
+    }
+
+    #[test]
+    fn where_nobody_has_tried_anything_nothing_is_known() {
+        let known = KnownSizes::default();
+        assert_eq!((known.largest_taken(), known.smallest_failed()), (None, None));
+    }
+
+    #[test]
+    fn messages_that_are_full_but_for_a_sixteenth_are_bulk() {
+        assert_eq!(started().sending(1024 - 64 - 1, 6), None);
+        assert_eq!(started().sending(1024 - 64, 6), Some(2048));
     }
 }

@@ -170,11 +170,12 @@ mod tests {
         for basic in ["1.1.69", "1.1.69.99", ""] {
             assert_eq!(agent_port_mode(&forwarding(), basic), PortMode::Basic, "{basic}");
         }
-        for mux in ["1.1.70", "1.1.70.0", "text", "1.2.331.0"] {
+        for mux in ["1.1.70", "1.1.70.0", "1.1.100", "1.10", "text", "1.2.331.0"] {
             assert!(matches!(agent_port_mode(&forwarding(), mux), PortMode::Mux { .. }), "{mux}");
         }
         assert_eq!(agent_port_mode(&forwarding(), "1.2.331.0"), PortMode::Mux { keep_alive: true });
         assert_eq!(agent_port_mode(&forwarding(), "1.2.331.1"), PortMode::Mux { keep_alive: false });
+        assert_eq!(agent_port_mode(&forwarding(), "1.2.1000.0"), PortMode::Mux { keep_alive: false });
     }
 
     #[test]

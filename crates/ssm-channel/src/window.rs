@@ -289,9 +289,10 @@ mod tests {
         let mut window = grown(&mut now);
         window.halve();
         let delivered = window.delivered() - ON_THE_WAY as u64;
-        for _ in 0..5 {
-            window.sample(now, Sample { rtt: 100 * MS, delivered, in_flight: usize::MAX });
-            assert_eq!(window.size(), GROWING);
+        window.sample(now, Sample { rtt: 100 * MS, delivered, in_flight: usize::MAX });
+        assert_eq!(window.size(), GROWING);
+        for expected in [GROWING, GROWING, GROWING, GROWN] {
+            assert_eq!(round(&mut window, &mut now, ON_THE_WAY, GROWING), expected);
         }
     }
 

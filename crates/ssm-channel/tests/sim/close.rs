@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ssm_channel::{CloseReason, Config, Event, Handshake, Role, SendError};
+use ssm_channel::{CloseReason, Config, Event, Handshake, Pacing, Role, SendError};
 use ssm_proto::body::{ChannelClosed, ExitCode};
 use ssm_proto::{MessageBuf, MessageType, PayloadType};
 
@@ -123,6 +123,18 @@ fn nothing_is_due_after_the_end() {
     channel.handle_disconnected(now);
     assert_eq!(channel.poll_timeout(), None);
     assert!(channel.poll_event().is_none());
+}
+
+#[test]
+fn nothing_is_sent_after_the_end_though_it_waits() {
+    let pacing = Some(Pacing { per_second: 10, burst: 1 });
+    let mut client = Solo::running(Config { pacing, ..Config::client() });
+    for expected in [1, 0] {
+        client.send(PayloadType::Output, b"x");
+        assert_eq!(client.messages().len(), expected);
+    }
+    client.channel.terminate(client.now);
+    assert!(client.wait(SECOND).is_empty());
 }
 
 /// Whatever is acknowledged behind it: AWS's agent stalls in this way (a message whose delivery failed is never retried).

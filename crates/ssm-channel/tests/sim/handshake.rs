@@ -43,7 +43,9 @@ fn both_sides_agree_on_a_multiplexed_port() {
     let pair = Pair::port().started();
     let mode = SessionKind::Port(PortMode::Mux { keep_alive: false });
     assert_eq!((pair.client.ready[0].kind, pair.agent.ready[0].kind), (mode, mode));
-    assert_eq!(pair.client.ready[0].port.as_ref().unwrap().port_number, "80");
+    for ready in [&pair.client.ready[0], &pair.agent.ready[0]] {
+        assert_eq!(ready.port.as_ref().unwrap().port_number, "80");
+    }
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use ssm_channel::{Config, Evidence, Role};
+use ssm_channel::{Config, Evidence, Handshake, Role};
 use ssm_proto::{MessageType, PayloadType};
 
-use crate::pair::{Pair, other, port};
+use crate::pair::{Pair, other, port, shell};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -46,6 +46,15 @@ fn a_port_session_that_is_to_stay_active_says_something_without_effect_when_it_i
         pair.run_for(60 * SECOND);
     }
     assert_eq!(pair.client.sent.len(), 60, "who is not quiet needs nothing more");
+}
+
+#[test]
+fn a_shell_is_not_kept_active_by_flags_it_would_not_understand() {
+    let client = Config { keep_active: Some(10 * SECOND), ..Config::client() };
+    let mut pair = Pair::connected(client, Config::agent("i-0", shell(Handshake::Required))).started();
+    pair.client.sent.clear();
+    pair.run_for(600 * SECOND);
+    assert_eq!(pair.client.sent, []);
 }
 
 #[test]

@@ -117,12 +117,38 @@ fn a_silent_path_is_probed_with_eight_messages_a_timeout_the_oldest_first() {
     client.now += 200 * MS;
     client.channel.handle_timeout(client.now);
     assert_eq!(client.numbers(), oldest);
-    client.now += 200 * MS;
+    assert!(
+        client.wait(200 * MS - Duration::from_nanos(1)).is_empty(),
+        "they are all that goes in a timeout"
+    );
+    client.now += Duration::from_nanos(1);
     client.channel.handle_timeout(client.now);
     assert_eq!(client.numbers(), (8..16).collect::<Vec<i64>>(), "the first eight have 400 ms");
     client.now += 200 * MS;
     client.channel.handle_timeout(client.now);
     assert_eq!(client.numbers(), oldest, "what the peer waits for comes before what it holds back");
+}
+
+/// One acknowledgement within a timeout shows that the path is there, and that what was sent with it is lost.
+#[test]
+fn a_path_is_silent_when_nothing_was_acknowledged_for_a_timeout() {
+    for (answered, repeated) in [(1, 29), (100, 29), (0, 8)] {
+        let mut client = Solo::running(Config { pacing: None, ..Config::client() });
+        client.send(PayloadType::Output, b"x");
+        client.messages();
+        client.acknowledge(0);
+        for _ in 0..30 {
+            client.send(PayloadType::Output, &[0; 100]);
+            client.messages();
+        }
+        client.now += answered * MS;
+        if answered > 0 {
+            client.acknowledge(30);
+        }
+        client.now = client.channel.poll_timeout().expect("they time out");
+        client.channel.handle_timeout(client.now);
+        assert_eq!(client.numbers().len(), repeated, "an acknowledgement after {answered} ms");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //!
 //! `session` has whole sessions, with what runs on top of both channels; `cargo xtask sim` plays them.
 
+mod agent;
 mod close;
 mod conformance;
 mod encryption;
