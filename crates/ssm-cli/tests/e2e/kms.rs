@@ -36,12 +36,18 @@ fn a_shell_is_encrypted_with_a_key_of_the_loopback() {
 #[test]
 fn item_59_the_agents_words_are_on_stderr_where_stdout_is_data() {
     let loopback = Loopback::with(&["--kms-key", KEY]);
-    let mut command = loopback.ssm(&["exec", &loopback.target, "--", "echo answer-$((6 * 7))"]);
-    let (mut process, stdin) = Process::spawn_with_stdin(&mut command);
-    drop(stdin);
-    assert_eq!(process.wait().code(), Some(0), "{}", process.stderr());
-    assert_eq!(process.stdout(), "answer-42\n");
-    assert_eq!(process.stderr().matches("This session is encrypted using AWS KMS.").count(), 1);
+    let named = format!("{}: ", loopback.target);
+    for (many, prefix) in [(false, ""), (true, named.as_str())] {
+        let mut command = vec!["exec"];
+        command.extend(many.then_some("--targets"));
+        command.extend([loopback.target.as_str(), "--", "echo answer-$((6 * 7))"]);
+        let (mut process, stdin) = Process::spawn_with_stdin(&mut loopback.ssm(&command));
+        drop(stdin);
+        assert_eq!(process.wait().code(), Some(0), "{}", process.stderr());
+        assert_eq!(process.stdout(), format!("{prefix}answer-42\n"));
+        let words = format!("ssm: {prefix}This session is encrypted using AWS KMS.");
+        assert_eq!(process.stderr().matches(&words).count(), 1, "{}", process.stderr());
+    }
 }
 
 #[test]

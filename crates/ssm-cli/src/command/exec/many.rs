@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ssm_portfwd::StartLimiter;
 use ssm_session::Session;
-use ssm_shell::{Command, CommandIo};
+use ssm_shell::{Command, CommandIo, Notice};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
@@ -68,9 +68,15 @@ pub(super) async fn run(args: &ExecArgs, line: &[u8]) -> Result<ExitCode, Error>
                     }
                 };
                 let io = CommandIo::streams(outputs[0].writer(), outputs[1].writer()).signals(receiver);
-                Ok::<_, Error>(Outcome::Exit(
-                    ssm_shell::exec(session, &command, io, shell::explain).await?.code,
-                ))
+                let tell = |notice| {
+                    if let Notice::Ready(ready) = &notice
+                        && !ready.customer_message.is_empty()
+                    {
+                        say(format_args!("{target}: {}", ready.customer_message));
+                    }
+                    shell::explain(notice);
+                };
+                Ok::<_, Error>(Outcome::Exit(ssm_shell::exec(session, &command, io, tell).await?.code))
             };
             let outcome = result.await.unwrap_or_else(|error| Outcome::Failed(error.to_string()));
             outputs.iter().for_each(Lines::finish);
