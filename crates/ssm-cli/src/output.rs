@@ -69,7 +69,7 @@ pub(crate) fn print(text: impl AsRef<[u8]>) -> Result<Reader, Error> {
 ///
 /// # Errors
 ///
-/// As [`print`].
+/// As [`print()`].
 pub(crate) fn printed(written: io::Result<()>) -> Result<Reader, Error> {
     match written {
         Ok(()) => Ok(Reader::There),
