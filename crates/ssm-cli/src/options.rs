@@ -50,7 +50,8 @@ impl Source {
         Ok(Self::Attach(Some(endpoint), Box::new(network::route(connection)?)))
     }
 
-    /// Opens a session, unless `leave` comes first; the one that was started elsewhere once.
+    /// Opens a session, unless `leave` comes first; the one that was started elsewhere once. That one is left to the service then:
+    /// only its agent could end it, which does not listen before the handshake.
     pub(crate) async fn open_unless<L>(
         &mut self,
         request: &StartSession,

@@ -304,18 +304,38 @@ mod tests {
     }
 
     #[cfg(target_os = "linux")]
-    #[test]
-    fn this_process_runs() {
-        assert!(start_of(std::process::id()).is_some());
-        let entry = Remembered {
+    fn of(process: Process) -> Remembered {
+        Remembered {
             session: "s".into(),
             target: "t".into(),
             region: "r".into(),
             profile: None,
             endpoint_url: None,
             since: 0,
-            process: Process::this().clone(),
-        };
+            process,
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_process_runs() {
+        assert!(start_of(std::process::id()).is_some());
+        assert_eq!(of(Process::this().clone()).fate(), Fate::Running);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_process_that_has_ended_is_gone_though_nobody_has_asked_for_it() {
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let pid = child.id();
+        let entry = of(Process { pid, started: start_of(pid), ..Process::this().clone() });
         assert_eq!(entry.fate(), Fate::Running);
+        drop(child.stdin.take());
+        let end = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+        let which = rustix::process::WaitId::Pid(Pid::from_raw(pid.cast_signed()).unwrap());
+        rustix::process::waitid(which, end).unwrap();
+        assert_eq!(entry.fate(), Fate::Gone);
+        child.wait().unwrap();
     }
 }

@@ -331,7 +331,7 @@ where
             | "KMSInvalidStateException"
             | "InvalidKeyUsageException",
         ) => (ControlErrorKind::Invalid, format!("the KMS key {resource} cannot be used: {text}")),
-        (_, "ThrottlingException" | "Throttling" | "TooManyRequestsException") => {
+        (_, code) if is_throttling(code) => {
             (ControlErrorKind::Throttled, format!("{action} is throttled: {text}"))
         }
         (_, "ValidationException") => (ControlErrorKind::Invalid, format!("{action} was refused: {text}")),
@@ -344,6 +344,12 @@ where
         _ => (ControlErrorKind::Unreachable, format!("{} was not reached: {}", api(action), causes(&error))),
     };
     ControlError::new(kind, message)
+}
+
+/// Whether an error of Systems Manager with this code says that there were too many calls, so that the same call may be answered
+/// later.
+pub fn is_throttling(code: &str) -> bool {
+    matches!(code, "ThrottlingException" | "Throttling" | "TooManyRequestsException")
 }
 
 /// The API that an action of IAM belongs to.

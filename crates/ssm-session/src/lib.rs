@@ -70,7 +70,7 @@ mod watch;
 #[cfg(feature = "aws")]
 pub use access_key::AccessKey;
 #[cfg(feature = "aws")]
-pub use aws::{AwsControl, AwsOptions};
+pub use aws::{AwsControl, AwsOptions, is_throttling};
 pub use backoff::backoff;
 pub use control::{
     Attached, ControlError, ControlErrorKind, ControlPlane, DataKeyRequest, Resumed, SessionId,

@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 
 use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
+use ssm_session::is_throttling;
 
 use super::outcome::Outcome;
 
@@ -71,8 +72,7 @@ impl Refusal {
 
     /// Whether the service would answer another time.
     pub(super) fn is_throttled(&self) -> bool {
-        let Self::Answer { code, .. } = self else { return false };
-        matches!(code.as_str(), "ThrottlingException" | "Throttling" | "TooManyRequestsException")
+        matches!(self, Self::Answer { code, .. } if is_throttling(code))
     }
 
     /// The resource that IAM names.

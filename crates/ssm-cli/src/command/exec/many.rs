@@ -53,33 +53,18 @@ pub(super) async fn run(args: &ExecArgs, line: &[u8]) -> Result<ExitCode, Error>
             let Ok(_place) = places.acquire().await else {
                 return (target, not_started());
             };
-            let outputs =
-                [Stream::Output, Stream::Error].map(|stream| Lines::new(&target, stream, form, &printer));
-            let result = async {
-                let session = {
-                    let mut leave = pin!(receiver.recv());
-                    tokio::select! {
-                        () = limiter.turn() => {}
-                        _signal = &mut leave => return Ok(not_started()),
-                    }
-                    match Session::start_unless(control, &request, config, leave).await? {
-                        Ok(session) => session,
-                        Err(_signal) => return Ok(not_started()),
-                    }
-                };
-                let io = CommandIo::streams(outputs[0].writer(), outputs[1].writer()).signals(receiver);
-                let tell = |notice| {
-                    if let Notice::Ready(ready) = &notice
-                        && !ready.customer_message.is_empty()
-                    {
-                        say(format_args!("{target}: {}", ready.customer_message));
-                    }
-                    shell::explain(notice);
-                };
-                Ok::<_, Error>(Outcome::Exit(ssm_shell::exec(session, &command, io, tell).await?.code))
+            let started = {
+                let mut leave = pin!(receiver.recv());
+                tokio::select! {
+                    () = limiter.turn() => Session::start_unless(control, &request, config, leave).await,
+                    signal = &mut leave => Ok(Err(signal)),
+                }
             };
-            let outcome = result.await.unwrap_or_else(|error| Outcome::Failed(error.to_string()));
-            outputs.iter().for_each(Lines::finish);
+            let outcome = match started {
+                Ok(Ok(session)) => at_work(session, &command, &target, receiver, form, &printer).await,
+                Ok(Err(_signal)) => not_started(),
+                Err(error) => Outcome::Failed(Error::from(error).to_string()),
+            };
             (target, outcome)
         });
     }
@@ -101,6 +86,31 @@ pub(super) async fn run(args: &ExecArgs, line: &[u8]) -> Result<ExitCode, Error>
             }
         }
     }
+}
+
+/// Runs it in its session to the end.
+async fn at_work(
+    session: Session<Control>,
+    command: &Command,
+    target: &Arc<str>,
+    signals: mpsc::Receiver<ssm_shell::Signal>,
+    form: Form,
+    printer: &Printer,
+) -> Outcome {
+    let outputs = [Stream::Output, Stream::Error].map(|stream| Lines::new(target, stream, form, printer));
+    let io = CommandIo::streams(outputs[0].writer(), outputs[1].writer()).signals(signals);
+    let tell = |notice| {
+        if let Notice::Ready(ready) = &notice
+            && !ready.customer_message.is_empty()
+        {
+            say(format_args!("{target}: {}", ready.customer_message));
+        }
+        shell::explain(notice);
+    };
+    let completed = ssm_shell::exec(session, command, io, tell).await;
+    outputs.iter().for_each(Lines::finish);
+    completed
+        .map_or_else(|error| Outcome::Failed(Error::from(error).to_string()), |end| Outcome::Exit(end.code))
 }
 
 #[cfg(feature = "aws")]

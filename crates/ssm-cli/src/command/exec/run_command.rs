@@ -9,7 +9,7 @@ use aws_sdk_ssm::Client;
 use aws_sdk_ssm::config::Builder;
 use aws_sdk_ssm::error::ProvideErrorMetadata as _;
 use aws_sdk_ssm::types::CommandInvocationStatus as Status;
-use ssm_session::causes;
+use ssm_session::{causes, is_throttling};
 
 use super::lines::{Form, Lines, Outcome, Printer, Stream};
 use super::many::Tally;
@@ -139,15 +139,9 @@ impl Fleet {
             Ok(answer) => answer,
             // It takes a moment to get there, and there may be too many questions.
             Err(error)
-                if matches!(
-                    error.code(),
-                    Some(
-                        "InvocationDoesNotExist"
-                            | "ThrottlingException"
-                            | "Throttling"
-                            | "TooManyRequestsException"
-                    )
-                ) =>
+                if error
+                    .code()
+                    .is_some_and(|code| code == "InvocationDoesNotExist" || is_throttling(code)) =>
             {
                 return Ok(None);
             }
