@@ -41,6 +41,7 @@ mod api_client;
 #[cfg(feature = "aws")]
 mod aws;
 mod backoff;
+mod connect;
 mod control;
 #[cfg(feature = "aws")]
 mod credentials;

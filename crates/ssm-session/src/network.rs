@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::connect;
 use crate::dial::DialError;
 use crate::proxy::Proxy;
 use crate::stream::Stream;
@@ -235,7 +236,7 @@ fn is_near(host: &str) -> bool {
 }
 
 async fn open(host: &str, port: u16) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect((host, port)).await?;
+    let stream = connect::connect(&connect::addresses(host, port).await?).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }

@@ -19,6 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::connect;
 use crate::dial::DialError;
 use crate::network::{Destination, Network, tls_builder};
 use crate::stream::Stream;
@@ -28,9 +29,6 @@ const HEAD_MAX: usize = 16 * 1024;
 
 /// Most header fields of an answer.
 const FIELDS_MAX: usize = 64;
-
-/// Most addresses that are told of and tried.
-const ADDRESSES_MAX: usize = 16;
 
 /// What there is on the way to a host.
 #[derive(Debug, Clone)]
@@ -239,13 +237,12 @@ impl Walk {
 }
 
 async fn find(to: Destination<'_>) -> Result<Vec<SocketAddr>, DialError> {
-    let found = tokio::net::lookup_host((to.host, to.port)).await;
-    let found = found.map_err(|source| DialError::Connect { host: to.to_string(), source })?;
-    Ok(found.take(ADDRESSES_MAX).collect())
+    let found = connect::addresses(to.host, to.port).await;
+    found.map_err(|source| DialError::Connect { host: to.to_string(), source })
 }
 
 async fn open(to: Destination<'_>, addresses: &[SocketAddr]) -> Result<TcpStream, DialError> {
-    let opened = TcpStream::connect(addresses).await;
+    let opened = connect::connect(addresses).await;
     opened.map_err(|source| DialError::Connect { host: to.to_string(), source })
 }
 
