@@ -19,7 +19,7 @@ use ssm_session::{
     CloseReason, ControlPlane, Event, MessageBuf, PayloadType, Session, SessionKind, StartSession,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use self::batches::Batches;
 use self::frames::{Frame, Frames};
@@ -93,6 +93,7 @@ pub enum Signal {
 /// Where the bytes of a command come from and go to.
 pub struct CommandIo {
     input: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    input_len: Option<oneshot::Receiver<u64>>,
     output: Sink,
     error: Sink,
     signals: Option<mpsc::Receiver<Signal>>,
@@ -140,7 +141,7 @@ pub enum ExecError {
     /// What arrived cannot be told apart from what another program wrote.
     #[error("something else wrote to the session's terminal, and the output cannot be told from it")]
     Garbled,
-    /// The input cannot be read.
+    /// The input cannot be read, or has ended before the [length](CommandIo::input_len) that was said.
     #[error("cannot read the input: {0}")]
     Input(#[source] io::Error),
     /// The output cannot be written. A reader that went away is no error but an end ([`EndedBy::OutputClosed`]).
@@ -161,8 +162,8 @@ impl Command {
         Self::with(line.as_ref(), false)
     }
 
-    /// The same for a command whose output nobody waits for as it comes, like that of a file: it is passed on in blocks of up to 256
-    /// KiB, which is faster. What it has written may wait until it writes more, or ends.
+    /// The same for a command whose output nobody waits for as it comes, like that of a file: it is passed on in blocks of up to 1
+    /// MiB, which is faster. What it has written may wait until it writes more, or ends.
     ///
     /// # Errors
     ///
@@ -243,13 +244,28 @@ impl CommandIo {
         output: impl AsyncWrite + Send + Unpin + 'static,
         error: impl AsyncWrite + Send + Unpin + 'static,
     ) -> Self {
-        Self { input: None, output: Sink::new(output), error: Sink::new(error), signals: None, lines: None }
+        Self {
+            input: None,
+            input_len: None,
+            output: Sink::new(output),
+            error: Sink::new(error),
+            signals: None,
+            lines: None,
+        }
     }
 
     /// Where the input comes from. It is read as far as the command takes it.
     #[must_use]
     pub fn input(mut self, input: impl AsyncRead + Send + Unpin + 'static) -> Self {
         self.input = Some(Box::new(input));
+        self
+    }
+
+    /// How many bytes the input will have at least, sent before the first of them: then they travel in larger batches and wait in
+    /// smaller buffers. A signal or a line waits for the end of a batch, so that this is for an input that does not pause, like a file.
+    #[must_use]
+    pub fn input_len(mut self, len: oneshot::Receiver<u64>) -> Self {
+        self.input_len = Some(len);
         self
     }
 
@@ -307,6 +323,7 @@ struct Run<C> {
     frames: Frames,
     batches: Batches,
     input: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    input_len: Option<oneshot::Receiver<u64>>,
     outputs: Outputs,
     signals: Option<mpsc::Receiver<Signal>>,
     lines: Option<mpsc::Receiver<String>>,
@@ -337,7 +354,7 @@ enum End {
 
 impl<C: ControlPlane> Run<C> {
     fn new(session: Session<C>, command: &Command, io: CommandIo) -> Self {
-        let CommandIo { input, output, error, signals, lines } = io;
+        let CommandIo { input, input_len, output, error, signals, lines } = io;
         let mut batches = Batches::new();
         if input.is_none() {
             batches.end();
@@ -347,6 +364,7 @@ impl<C: ControlPlane> Run<C> {
             frames: Frames::new(command.token.as_deref()),
             batches,
             input,
+            input_len,
             outputs: Outputs::new(output, error),
             signals,
             lines,
@@ -488,6 +506,12 @@ impl<C: ControlPlane> Run<C> {
             // Whoever writes it learns that nobody reads it any more.
             self.input = None;
         }
+        if let Some(len) = &mut self.input_len
+            && let Poll::Ready(said) = pin!(len).poll(cx)
+        {
+            self.input_len = None;
+            self.batches.promise(said.unwrap_or(0));
+        }
         while let (Some(input), 1..) = (&mut self.input, self.batches.room()) {
             let mut room = self.batches.spare();
             match pin!(input.read_buf(&mut room)).poll(cx) {
@@ -496,6 +520,11 @@ impl<C: ControlPlane> Run<C> {
                 Poll::Ready(Ok(0)) => {
                     self.batches.end();
                     self.input = None;
+                    if self.batches.is_short() {
+                        let short =
+                            io::Error::new(io::ErrorKind::UnexpectedEof, "it is shorter than was said");
+                        return Err(End::Failed(ExecError::Input(short)));
+                    }
                 }
                 Poll::Ready(Ok(_)) => self.batches.handle_filled(),
             }

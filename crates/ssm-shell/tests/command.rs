@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use ssm_session::{ControlPlane, PayloadType, Session, StartSession};
 use ssm_shell::{Command, CommandError, CommandIo, Completed, EndedBy, ExecError, Signal};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -21,6 +22,7 @@ struct Running {
     input: Option<DuplexStream>,
     output: DuplexStream,
     error: DuplexStream,
+    input_len: Option<oneshot::Sender<u64>>,
     signals: mpsc::Sender<Signal>,
     lines: mpsc::Sender<String>,
     run: JoinHandle<Result<Completed, ExecError>>,
@@ -46,12 +48,14 @@ impl Running {
         let (error, command_error) = duplex(room);
         let (signals, receiver) = mpsc::channel(4);
         let (lines, received) = mpsc::channel(4);
+        let (input_len, known) = oneshot::channel();
         let io = CommandIo::streams(command_output, command_error)
             .input(command_input)
+            .input_len(known)
             .signals(receiver)
             .lines(received);
         let run = tokio::spawn(async move { ssm_shell::exec(session, &command, io, |_| {}).await });
-        Self { input: Some(input), output, error, signals, lines, run }
+        Self { input: Some(input), input_len: Some(input_len), output, error, signals, lines, run }
     }
 
     /// Gives it this input and waits for what comes of it.
@@ -115,6 +119,44 @@ async fn input_output_and_errors_are_apart_and_unchanged() {
         assert!(error == input, "{} of {} bytes", error.len(), input.len());
         loopback.shutdown().await;
     }
+}
+
+#[tokio::test]
+async fn an_input_of_known_length_arrives_as_any_other() {
+    let folder = TempDir::new().unwrap();
+    let arrived = folder.path().join("arrived");
+    for loopback in both().await {
+        let input = bytes(600_000);
+        for known in [1, input.len() - 1, input.len()] {
+            let line = format!("cat >'{}'; exit 7", arrived.display());
+            let mut running = Running::start(&loopback, line).await;
+            running.input_len.take().unwrap().send(known as u64).unwrap();
+            assert_eq!(running.finish(&input).await.0.unwrap().code, 7);
+            assert!(std::fs::read(&arrived).unwrap() == input, "{known}");
+        }
+        loopback.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn an_input_that_is_shorter_than_was_said_is_an_error() {
+    let loopback = Loopback::start(Config::default()).await.unwrap();
+    let mut running = Running::start(&loopback, "cat >/dev/null").await;
+    running.input_len.take().unwrap().send(100_000).unwrap();
+    let error = running.finish(&bytes(99_999)).await.0.unwrap_err();
+    assert!(matches!(&error, ExecError::Input(short) if short.kind() == ErrorKind::UnexpectedEof), "{error}");
+    loopback.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_command_may_read_less_than_was_said() {
+    let loopback = Loopback::start(Config::default()).await.unwrap();
+    let mut running = Running::start(&loopback, "head -c 1000; exec <&-; echo over; exit 3").await;
+    running.input_len.take().unwrap().send(3_000_000).unwrap();
+    let (completed, output, _) = running.finish(&bytes(3_000_000)).await;
+    assert_eq!(completed.unwrap().code, 3);
+    assert!(output == [&bytes(1000)[..], b"over\n"].concat());
+    loopback.shutdown().await;
 }
 
 #[tokio::test]
@@ -219,7 +261,7 @@ async fn a_reader_that_goes_away_ends_the_command() {
         let mut running = Running::start(&loopback, "yes").await;
         let mut line = [0; 2];
         timeout(SOON, running.output.read_exact(&mut line)).await.unwrap().unwrap();
-        let Running { input, output, error, run, signals, lines } = running;
+        let Running { input, output, error, run, signals, lines, .. } = running;
         drop(output);
         let completed = timeout(SOON, run).await.unwrap().unwrap().unwrap();
         assert_eq!(completed, Completed { code: 141, ended_by: EndedBy::OutputClosed });
@@ -325,19 +367,51 @@ async fn what_is_missing_over_there_is_named() {
     loopback.shutdown().await;
 }
 
+/// Puts a script in the place of a program.
+fn replace(programs: &TempDir, name: &str, script: &str) {
+    let program = programs.path().join(name);
+    let _ = std::fs::remove_file(&program);
+    std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+/// A `dd` that reads no full blocks, as those of older BSDs.
+const OLD_DD: &str = "case \"$*\" in *iflag*) exit 1;; esac; exec /usr/bin/dd \"$@\"";
+
+/// A `dd` that knows full blocks and cannot write one.
+const NO_ROOM_FOR_INPUT: &str = "case \"$*\" in bs=1\\ *) ;; *iflag*) exit 1;; esac; exec /usr/bin/dd \"$@\"";
+
 /// Neither output nor input is cut short without a word.
 #[tokio::test]
 async fn a_far_side_without_room_is_told() {
     let loopback = Loopback::start(Config::default()).await.unwrap();
-    for (full, line) in [("dd", "echo out"), ("head", "cat >/dev/null")] {
-        let names: Vec<_> = NEEDED.iter().copied().filter(|name| *name != full).collect();
-        let programs = folder(&names, false);
-        let program = programs.path().join(full);
-        std::fs::write(&program, "#!/bin/sh\nexit 1\n").unwrap();
-        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let full = [
+        ("echo out", &[("dd", "exit 1")][..]),
+        ("cat >/dev/null", &[("dd", OLD_DD), ("head", "exit 1")]),
+        ("cat >/dev/null", &[("dd", NO_ROOM_FOR_INPUT)]),
+    ];
+    for (line, replaced) in full {
+        let programs = folder(NEEDED, false);
+        for (name, script) in replaced {
+            replace(&programs, name, script);
+        }
         let (completed, ..) = run_by(&loopback, "/bin/dash", programs.path(), line, b"in").await;
         let error = completed.unwrap_err();
-        assert!(matches!(error, ExecError::NoFolder), "{full}: {error}");
+        assert!(matches!(error, ExecError::NoFolder), "{replaced:?}: {error}");
+    }
+    loopback.shutdown().await;
+}
+
+#[tokio::test]
+async fn head_stands_in_for_a_dd_that_reads_no_full_blocks() {
+    let loopback = Loopback::start(Config::default()).await.unwrap();
+    let input = bytes(1_000_000);
+    for shell in ["/bin/dash", "/bin/bash", "/bin/busybox sh"] {
+        let programs = folder(NEEDED, false);
+        replace(&programs, "dd", OLD_DD);
+        let (completed, output, _) = run_by(&loopback, shell, programs.path(), "cat", &input).await;
+        assert_eq!(completed.unwrap().code, 0, "{shell}");
+        assert!(output == input, "{shell}: {}", output.len());
     }
     loopback.shutdown().await;
 }
@@ -358,18 +432,15 @@ async fn openssl_stands_in_for_base64() {
 #[tokio::test]
 async fn base64_of_macos_will_do() {
     let loopback = Loopback::start(Config::default()).await.unwrap();
-    let names: Vec<_> = NEEDED.iter().copied().filter(|name| *name != "base64").collect();
     let input = bytes(150_000);
     for shell in ["/bin/dash", "/bin/bash", "/bin/busybox sh"] {
         for decodes in ["-D", "-d|-D|--decode"] {
-            let programs = folder(&names, false);
-            let program = programs.path().join("base64");
+            let programs = folder(NEEDED, false);
             let script = format!(
-                "#!/bin/sh\ncase \"$*\" in\n'') /usr/bin/base64 -w 0; echo;;\n{decodes}) exec /usr/bin/base64 -d;;\n\
-                 *) echo 'Usage: base64 [-hvD] [-b num] [-i in_file] [-o out_file]'; exit 64;;\nesac\n"
+                "case \"$*\" in\n'') /usr/bin/base64 -w 0; echo;;\n{decodes}) exec /usr/bin/base64 -d;;\n\
+                 *) echo 'Usage: base64 [-hvD] [-b num] [-i in_file] [-o out_file]'; exit 64;;\nesac"
             );
-            std::fs::write(&program, script).unwrap();
-            std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            replace(&programs, "base64", &script);
             let line = "cat; echo wrong >&2; exit 3";
             let (completed, output, error) = run_by(&loopback, shell, programs.path(), line, &input).await;
             assert_eq!(completed.unwrap().code, 3, "{shell} {decodes}");

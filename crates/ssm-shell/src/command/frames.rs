@@ -129,8 +129,10 @@ impl Frames {
         }
         self.overlong = true;
         if self.body.is_some() {
-            let letters = self.line.iter().chain(part).filter(|letter| **letter != b'\r');
-            self.letters.extend(letters);
+            self.letters.extend_from_slice(&self.line);
+            self.letters.extend_from_slice(part);
+            // In front of the newline that follows.
+            self.letters.pop_if(|letter| *letter == b'\r');
         }
         self.line.clear();
     }
