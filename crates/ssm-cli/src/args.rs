@@ -464,6 +464,17 @@ pub(crate) struct ChannelArgs {
     pub(crate) reconnect: Option<ReconnectArg>,
 }
 
+/// Knobs of the data channel of a command, which can have much input.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ClapArgs)]
+pub(crate) struct CommandChannelArgs {
+    /// Data messages a second, or off; the service cuts who sends more than about 1000 [default: 900]
+    #[arg(long, value_name = "MESSAGES|off")]
+    pub(crate) pacing: Option<PacingArg>,
+    /// How often a lost connection is tried to be brought back before this ends: a number, always or never [default: for 10 minutes]
+    #[arg(long, value_name = "N|always|never")]
+    pub(crate) reconnect: Option<ReconnectArg>,
+}
+
 #[derive(Debug, Clone, Copy, Default, ClapArgs)]
 pub(crate) struct AgentArgs {
     /// How the agent behaves

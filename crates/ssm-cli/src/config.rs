@@ -31,7 +31,7 @@ pub(crate) use self::database::Selector;
 pub(crate) use self::file::{Alias, File, Member};
 pub(crate) use self::mistake::{Mistake, meant};
 pub(crate) use self::setting::{Origin, Setting, Settings, Value};
-use crate::args::{ChannelArgs, ConnectionArgs, EndpointArg, ReconnectArg};
+use crate::args::{ChannelArgs, CommandChannelArgs, ConnectionArgs, EndpointArg, PacingArg, ReconnectArg};
 use crate::places;
 
 /// Names the file, in place of the usual one.
@@ -76,6 +76,7 @@ pub(crate) enum ConfigError {
 pub(crate) struct Flags<'a> {
     connection: &'a mut ConnectionArgs,
     channel: Option<&'a mut ChannelArgs>,
+    pacing: Option<&'a mut Option<PacingArg>>,
     reconnect: Option<&'a mut Option<ReconnectArg>>,
     lanes: Option<&'a mut Option<u16>>,
 }
@@ -83,7 +84,7 @@ pub(crate) struct Flags<'a> {
 /// Those that every command has.
 impl<'a> From<&'a mut ConnectionArgs> for Flags<'a> {
     fn from(connection: &'a mut ConnectionArgs) -> Self {
-        Self { connection, channel: None, reconnect: None, lanes: None }
+        Self { connection, channel: None, pacing: None, reconnect: None, lanes: None }
     }
 }
 
@@ -193,7 +194,13 @@ impl<'a> Flags<'a> {
         Self { channel: Some(channel), ..self }
     }
 
-    /// With that of a shell or a command: how often one that was lost is tried to be brought back.
+    /// With those of a command's channel.
+    #[must_use]
+    pub(crate) fn command(self, channel: &'a mut CommandChannelArgs) -> Self {
+        Self { pacing: Some(&mut channel.pacing), reconnect: Some(&mut channel.reconnect), ..self }
+    }
+
+    /// With that of a shell: how often one that was lost is tried to be brought back.
     #[must_use]
     pub(crate) fn reconnect(self, reconnect: &'a mut Option<ReconnectArg>) -> Self {
         Self { reconnect: Some(reconnect), ..self }
@@ -247,7 +254,11 @@ impl<'a> Flags<'a> {
             (Setting::PayloadSize, Some(channel), _) => {
                 channel.payload_size.get_or_insert_with(|| value.parse());
             }
-            (Setting::Pacing, Some(channel), _) => drop(channel.pacing.get_or_insert_with(|| value.parse())),
+            (Setting::Pacing, channel, _) => {
+                let of_channel = channel.as_mut().map(|channel| &mut channel.pacing);
+                let flags = [of_channel, self.pacing.as_deref_mut()];
+                flags.into_iter().flatten().for_each(|flag| *flag = flag.or_else(|| Some(value.parse())));
+            }
             (Setting::KeepAlive, Some(channel), _) => {
                 channel.keep_alive.get_or_insert_with(|| value.parse());
             }
@@ -257,7 +268,7 @@ impl<'a> Flags<'a> {
                 flags.into_iter().flatten().for_each(|flag| *flag = flag.or_else(|| Some(value.parse())));
             }
             (Setting::Lanes, _, Some(lanes)) => drop(lanes.get_or_insert_with(|| value.parse())),
-            (Setting::PayloadSize | Setting::Pacing | Setting::KeepAlive | Setting::Lanes, ..) => {}
+            (Setting::PayloadSize | Setting::KeepAlive | Setting::Lanes, ..) => {}
         }
     }
 }
@@ -341,7 +352,7 @@ mod tests {
         assert_eq!(config.fill(Some("db"), flags).unwrap().target.text, "t");
         assert_eq!((connection.profile.as_deref(), connection.region.as_deref()), (Some("a"), Some("v")));
         assert_eq!((channel.payload_size, lanes), (Some(2048), Some(5)));
-        assert_eq!(channel.pacing, Some(crate::args::PacingArg::PerSecond(100)));
+        assert_eq!(channel.pacing, Some(PacingArg::PerSecond(100)));
         let mut other = ConnectionArgs::default();
         assert!(config.fill(Some("other"), &mut other).is_none());
         assert_eq!(other.profile.as_deref(), Some("d"));
@@ -365,6 +376,21 @@ mod tests {
         let mut channel = ChannelArgs::default();
         config.fill(Some("db"), Flags::from(&mut connection).channel(&mut channel));
         assert_eq!(channel.reconnect, Some(ReconnectArg::Times(3)));
+    }
+
+    #[test]
+    fn a_command_takes_what_is_said_of_its_channel_and_keeps_its_flags() {
+        let config = config("[defaults]\npacing = 'off'\nreconnect = 2\nlanes = 3");
+        let mut connection = ConnectionArgs::default();
+        let mut channel = CommandChannelArgs::default();
+        config.fill(Some("t"), Flags::from(&mut connection).command(&mut channel));
+        let said =
+            CommandChannelArgs { pacing: Some(PacingArg::Off), reconnect: Some(ReconnectArg::Times(2)) };
+        assert_eq!(channel, said);
+        let mut channel =
+            CommandChannelArgs { pacing: Some(PacingArg::PerSecond(7)), ..CommandChannelArgs::default() };
+        config.fill(Some("t"), Flags::from(&mut connection).command(&mut channel));
+        assert_eq!(channel, CommandChannelArgs { pacing: Some(PacingArg::PerSecond(7)), ..said });
     }
 
     #[cfg(feature = "aws")]

@@ -9,7 +9,7 @@ use ssm_session::{
     ChannelConfig, Config, Endpoint, KnownSizes, Pacing, Route, Session, StartSession, TerminalSize,
 };
 
-use crate::args::{ChannelArgs, ConnectionArgs, IntervalArg, PacingArg, ReconnectArg};
+use crate::args::{ChannelArgs, CommandChannelArgs, ConnectionArgs, IntervalArg, PacingArg, ReconnectArg};
 use crate::capture;
 use crate::control::Control;
 use crate::error::Error;
@@ -145,13 +145,7 @@ pub(crate) fn port_config(args: &ChannelArgs) -> Config {
         channel.payload_len = size.into();
         channel.payload_max = size.into();
     }
-    match args.pacing {
-        Some(PacingArg::Off) => channel.pacing = None,
-        Some(PacingArg::PerSecond(per_second)) => {
-            channel.pacing = Some(Pacing { per_second, burst: (per_second / BURST_PART).max(1) });
-        }
-        None => {}
-    }
+    pace(args.pacing, &mut channel);
     channel.keep_active = args.keep_alive.and_then(|IntervalArg(interval)| interval);
     apply(args.reconnect.unwrap_or(ReconnectArg::Always), &mut channel);
     Config { channel, tap: capture::tap(), ..Config::default() }
@@ -178,6 +172,16 @@ fn terminal_config(reconnect: Option<ReconnectArg>) -> Config {
     Config { channel, tap: capture::tap(), ..Config::default() }
 }
 
+fn pace(pacing: Option<PacingArg>, channel: &mut ChannelConfig) {
+    match pacing {
+        Some(PacingArg::Off) => channel.pacing = None,
+        Some(PacingArg::PerSecond(per_second)) => {
+            channel.pacing = Some(Pacing { per_second, burst: (per_second / BURST_PART).max(1) });
+        }
+        None => {}
+    }
+}
+
 fn apply(reconnect: ReconnectArg, channel: &mut ChannelConfig) {
     channel.reconnect = None;
     channel.reconnect_attempts = match reconnect {
@@ -188,8 +192,9 @@ fn apply(reconnect: ReconnectArg, channel: &mut ChannelConfig) {
 }
 
 /// The channel of a command, which can have much input: its messages grow.
-pub(crate) fn command_config(reconnect: Option<ReconnectArg>) -> Config {
-    let mut config = terminal_config(reconnect);
+pub(crate) fn command_config(args: CommandChannelArgs) -> Config {
+    let mut config = terminal_config(args.reconnect);
+    pace(args.pacing, &mut config.channel);
     config.channel.terminal_probe = Some(COMMAND_TERMINAL);
     config
 }
@@ -215,6 +220,10 @@ mod tests {
         let off = ChannelArgs { pacing: Some(PacingArg::Off), ..ChannelArgs::default() };
         assert_eq!(port_config(&off).channel.pacing, None);
         assert_eq!(port_config(&ChannelArgs::default()).channel.payload_len, 1024);
+        let off = CommandChannelArgs { pacing: Some(PacingArg::Off), ..CommandChannelArgs::default() };
+        assert_eq!(command_config(off).channel.pacing, None);
+        let usual = command_config(CommandChannelArgs::default()).channel.pacing;
+        assert_eq!(usual, Some(Pacing { per_second: 900, burst: 100 }));
     }
 
     #[test]
@@ -222,7 +231,8 @@ mod tests {
         let tunnel = port_config(&ChannelArgs::default()).channel;
         assert_eq!((tunnel.reconnect, tunnel.reconnect_attempts), (None, None));
         let command = |reconnect| {
-            let channel = command_config(reconnect).channel;
+            let args = CommandChannelArgs { reconnect, ..CommandChannelArgs::default() };
+            let channel = command_config(args).channel;
             (channel.reconnect, channel.reconnect_attempts)
         };
         assert_eq!(command(None), (Some(Duration::from_secs(600)), None));

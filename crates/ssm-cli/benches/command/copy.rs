@@ -1,4 +1,5 @@
-//! `ssm cp` of a large file, each way, beside a bare pseudo terminal in raw mode that carries the same base64.
+//! `ssm cp` of a large file, each way, beside a bare pseudo terminal in raw mode that carries the same base64, and, where that
+//! can be had, beside a session with nothing in it but that text.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Read as _, Write as _};
@@ -21,9 +22,13 @@ pub(crate) fn both_ways(other_side: &OtherSide, options: &Options) -> Result<(),
     }
     let mut rows = Vec::new();
     for way in ["up", "down"] {
-        let [mut bare, mut copied, mut share, mut cpu, mut memory]: [Samples; 5] = Default::default();
+        let [mut bare, mut session, mut copied, mut share, mut cpu, mut memory]: [Samples; 6] =
+            Default::default();
         for _ in 0..options.runs {
             let ceiling = options.mib as f64 / if way == "up" { write(&text)? } else { read(&text)? };
+            if way == "down" {
+                session.push(options.mib as f64 / shown(other_side, &text)?);
+            }
             let _ = fs::remove_file(&to);
             let (here, there) = match way {
                 "up" => (from.display().to_string(), other_side.there(&to)),
@@ -44,11 +49,14 @@ pub(crate) fn both_ways(other_side: &OtherSide, options: &Options) -> Result<(),
             memory.push(used.peak_rss);
         }
         let share = share.shown(0) + " %";
-        rows.push(vec![way.to_owned(), bare.shown(1), copied.shown(1), share, cpu.shown(2), memory.shown(1)]);
+        let session = if way == "down" { session.shown(1) } else { String::new() };
+        let rates = [way.to_owned(), bare.shown(1), session, copied.shown(1), share];
+        rows.push([&rates[..], &[cpu.shown(2), memory.shown(1)]].concat());
     }
     let head = [
         "way",
         "raw terminal MiB/s",
+        "the text in a session MiB/s",
         "ssm cp MiB/s",
         "of the terminal",
         "client CPU s/GiB",
@@ -89,6 +97,23 @@ fn read(text: &Path) -> Result<f64, Failure> {
         read += terminal.read()?.len();
     }
     Ok(began.elapsed().as_secs_f64())
+}
+
+/// Seconds that `ssm shell` takes to pass on a text that a program writes to a raw terminal.
+fn shown(other_side: &OtherSide, text: &Path) -> Result<f64, Failure> {
+    let command = format!("stty raw -echo; cat {}", text.display());
+    let began = Instant::now();
+    let mut child = other_side
+        .ssm(&["shell", "-q", other_side.target(), "--command", &command])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut pipe = child.stdout.take().ok_or("a child without stdout")?;
+    let len = std::io::copy(&mut pipe, &mut std::io::sink())?;
+    let (took, status) = (began.elapsed().as_secs_f64(), child.wait()?);
+    if len < fs::metadata(text)?.len() || !status.success() {
+        return Err(format!("{len} bytes of the text came; ssm shell: {status}").into());
+    }
+    Ok(took)
 }
 
 /// A file that no compression helps with, the same each time.

@@ -41,10 +41,11 @@ impl OtherSide {
         &self.example.target
     }
 
-    /// `ssm` with these arguments.
+    /// `ssm` with these arguments. The other side has no limit of messages, so that they are not spaced.
     pub(crate) fn ssm(&self, words: &[&str]) -> Command {
         let mut ssm = clean(&self.ssm, self.folder.path());
-        ssm.args(words).envs(self.example.variables.iter().cloned()).stdin(Stdio::null());
+        ssm.args(words).envs(self.example.variables.iter().cloned()).env("SSM_PACING", "off");
+        ssm.stdin(Stdio::null());
         ssm
     }
 

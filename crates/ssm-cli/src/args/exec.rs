@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Args as ClapArgs, ValueEnum};
 
-use super::{ConnectionArgs, ReconnectArg};
+use super::{CommandChannelArgs, ConnectionArgs};
 
 /// Run a command on a machine, or on many
 ///
@@ -41,9 +41,8 @@ pub(crate) struct ExecArgs {
     /// Print what the machine would be asked to run, for a session that is started elsewhere
     #[arg(long, hide = true)]
     pub(crate) print_script: bool,
-    /// How often a lost connection is tried to be brought back before this ends: a number, always or never [default: for 10 minutes]
-    #[arg(long, value_name = "N|always|never")]
-    pub(crate) reconnect: Option<ReconnectArg>,
+    #[command(flatten)]
+    pub(crate) channel: CommandChannelArgs,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
 }

@@ -55,7 +55,7 @@ pub(crate) async fn run(mut args: CpArgs, config: &Config) -> Result<ExitCode, E
             "there is no target before the colon; write ./ before a path that begins with one".into(),
         ));
     }
-    let flags = Flags::from(&mut args.connection).reconnect(&mut args.reconnect);
+    let flags = Flags::from(&mut args.connection).command(&mut args.channel);
     let alias = config.fill(Some(&target), flags);
     let target = alias.map_or(target, |alias| alias.target.text.clone());
     let line = match &copy {
@@ -77,7 +77,7 @@ pub(crate) async fn run(mut args: CpArgs, config: &Config) -> Result<ExitCode, E
     let mut source = Source::load(&args.connection, "ssm cp").await?;
     let mut signals = Signals::take().map_err(Error::local("cannot watch for signals"))?;
     let request = command.request(&target).reason(args.connection.reason.clone());
-    let config = options::command_config(args.reconnect);
+    let config = options::command_config(args.channel);
     let session = command::open_only(&mut source, &request, config, &mut signals).await?;
     let mut far = Far::start(session, command);
     let sender = far.signals.clone();

@@ -49,7 +49,7 @@ pub(crate) async fn run(mut args: ExecArgs, config: &Config) -> Result<ExitCode,
     let request = with_document(command.request(&target), &args);
     let io = CommandIo::stdio().map_err(Error::local("cannot set up the standard streams"))?;
     let io = if args.no_stdin { io.no_input() } else { io };
-    let config = options::command_config(args.reconnect);
+    let config = options::command_config(args.channel);
     let session = command::open_only(&mut source, &request, config, &mut signals).await?;
     match attended(session, &command, io, &mut signals).await {
         Ok(completed) => Ok(code(completed)),
@@ -62,7 +62,7 @@ pub(crate) async fn run(mut args: ExecArgs, config: &Config) -> Result<ExitCode,
 
 /// Takes from the configuration what the command line leaves open.
 fn fill(args: &mut ExecArgs, config: &Config) {
-    let flags = Flags::from(&mut args.connection).reconnect(&mut args.reconnect);
+    let flags = Flags::from(&mut args.connection).command(&mut args.channel);
     if let Some(alias) = config.fill(args.target.as_deref(), flags) {
         args.target = Some(alias.target.text.clone());
     }
@@ -136,7 +136,7 @@ async fn without_terminal(
     let line = format!("sh -c '{}'", line.replace('\'', r"'\''"));
     let request = StartSession::document(target, &document).parameter("command", line);
     let (request, config) =
-        (request.reason(args.connection.reason.clone()), options::shell_config(args.reconnect));
+        (request.reason(args.connection.reason.clone()), options::shell_config(args.channel.reconnect));
     let session = command::open_only(source, &request, config, &mut signals).await?;
     drop(signals);
     let exit = ssm_shell::run(session, Io::stdio()?, shell::tell).await?;

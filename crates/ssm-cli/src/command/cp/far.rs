@@ -15,7 +15,7 @@ use std::time::Duration;
 use ssm_session::{ControlPlane, Session};
 use ssm_shell::{Command, CommandIo, Completed, EndedBy, ExecError, Signal};
 use tokio::io::{AsyncWrite, DuplexStream, duplex};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::command::{exec::SIGNALS, sh, shell};
@@ -65,6 +65,7 @@ pub(super) fn download(path: &OsStr) -> Vec<u8> {
 /// A running script.
 pub(super) struct Far {
     pub(super) input: Option<DuplexStream>,
+    pub(super) input_len: Option<oneshot::Sender<u64>>,
     pub(super) output: DuplexStream,
     said: mpsc::Receiver<String>,
     /// What its programs say is of no interest.
@@ -84,12 +85,14 @@ impl Far {
         let muted = Arc::default();
         let (say, said) = mpsc::channel(LINES);
         let (lines, heard) = mpsc::channel(LINES);
+        let (input_len, known) = oneshot::channel();
         let (signals, signalled) = mpsc::channel(SIGNALS);
         let io = CommandIo::streams(to, Mouth { line: Vec::new(), say, muted: Arc::clone(&muted) });
-        let io = io.input(from).signals(signalled).lines(heard);
+        let io = io.input(from).input_len(known).signals(signalled).lines(heard);
         let running = tokio::spawn(async move { ssm_shell::exec(session, &command, io, shell::tell).await });
         Self {
             input: Some(input),
+            input_len: Some(input_len),
             output,
             said,
             muted,

@@ -46,7 +46,7 @@ pub(super) async fn run(args: &ExecArgs, line: &[u8]) -> Result<ExitCode, Error>
         let (sender, mut receiver) = mpsc::channel(SIGNALS);
         senders.push(sender);
         let (places, limiter, control) = (Arc::clone(&places), limiter.clone(), Control::clone(&control));
-        let (config, printer) = (options::command_config(args.reconnect), printer.clone());
+        let (config, printer) = (options::command_config(args.channel), printer.clone());
         running.spawn(async move {
             let target: Arc<str> = target.into();
             let not_started = || Outcome::Failed("not started".into());
