@@ -9,24 +9,32 @@ use crate::table::Samples;
 use crate::terminal::{Terminal, cpu, peak_rss};
 use crate::{Failure, LINE, MIB, table};
 
-/// Lines that scroll through a terminal, beside the same on a bare one.
+/// Lines that scroll through a terminal, beside the same on a bare one, and on one that `script` passes to another: what a program
+/// can do at most that is between two terminals, with nothing on the way.
 pub(crate) fn flood(runs: usize) -> Result<(), Failure> {
     let command = format!("exec yes '{LINE}'");
+    let nested = format!("exec script -qec \"{command}\" /dev/null");
     let mut rows = Vec::new();
     for payload in [32 * 1024, 1024] {
         let mut other_side = OtherSide::start(payload)?;
-        let [mut bare, mut shell, mut share, mut used, mut memory]: [Samples; 5] = Default::default();
+        let [mut bare, mut script, mut script_share]: [Samples; 3] = Default::default();
+        let [mut shell, mut share, mut used, mut memory]: [Samples; 4] = Default::default();
         for _ in 0..runs {
             let before = drain(&mut Terminal::bare(&command)?)?;
+            let between = drain(&mut Terminal::bare(&nested)?)?;
             let mut terminal = Terminal::start(&other_side.shell(Kind::Terminal, &command)?)?;
             let through = drain(&mut terminal)?;
             used.push(cpu(&terminal.child)?.as_secs_f64() / (DRAINED / 1024.0));
             memory.push(peak_rss(&terminal.child)?);
             bare.push(before);
+            script.push(between);
+            script_share.push(between / before * 100.0);
             shell.push(through);
             share.push(through / before * 100.0);
         }
         rows.push(vec![payload.to_string(), "bare terminal".into(), bare.shown(1)]);
+        let of_bare = script_share.shown(0) + " %";
+        rows.push(vec![String::new(), "script".into(), script.shown(1), of_bare]);
         let [share, used, memory] = [share.shown(0) + " %", used.shown(2), memory.shown(1)];
         rows.push(vec![String::new(), "ssm shell".into(), shell.shown(1), share, used, memory]);
     }
