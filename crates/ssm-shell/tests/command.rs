@@ -390,6 +390,7 @@ async fn a_far_side_without_room_is_told() {
         ("cat >/dev/null", &[("dd", OLD_DD), ("head", "exit 1")]),
         ("cat >/dev/null", &[("dd", NO_ROOM_FOR_INPUT)]),
     ];
+    let mut kept = Vec::new();
     for (line, replaced) in full {
         let programs = folder(NEEDED, false);
         for (name, script) in replaced {
@@ -398,6 +399,8 @@ async fn a_far_side_without_room_is_told() {
         let (completed, ..) = run_by(&loopback, "/bin/dash", programs.path(), line, b"in").await;
         let error = completed.unwrap_err();
         assert!(matches!(error, ExecError::NoFolder), "{replaced:?}: {error}");
+        // The far side clears up with them.
+        kept.push(programs);
     }
     loopback.shutdown().await;
 }
