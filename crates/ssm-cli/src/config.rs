@@ -21,6 +21,7 @@ use std::fs::{self, File as OsFile, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use rustix::process::geteuid;
 use ssm_resolve::Target;
@@ -31,7 +32,9 @@ pub(crate) use self::database::Selector;
 pub(crate) use self::file::{Alias, File, Member};
 pub(crate) use self::mistake::{Mistake, meant};
 pub(crate) use self::setting::{Origin, Setting, Settings, Value};
-use crate::args::{ChannelArgs, CommandChannelArgs, ConnectionArgs, EndpointArg, PacingArg, ReconnectArg};
+use crate::args::{
+    ChannelArgs, CommandChannelArgs, ConnectionArgs, EndpointArg, IntervalArg, PacingArg, ReconnectArg,
+};
 use crate::places;
 
 /// Names the file, in place of the usual one.
@@ -75,8 +78,9 @@ pub(crate) enum ConfigError {
 #[derive(Debug)]
 pub(crate) struct Flags<'a> {
     connection: &'a mut ConnectionArgs,
-    channel: Option<&'a mut ChannelArgs>,
+    payload_size: Option<&'a mut Option<u16>>,
     pacing: Option<&'a mut Option<PacingArg>>,
+    keep_alive: Option<&'a mut Option<IntervalArg>>,
     reconnect: Option<&'a mut Option<ReconnectArg>>,
     lanes: Option<&'a mut Option<u16>>,
 }
@@ -84,7 +88,7 @@ pub(crate) struct Flags<'a> {
 /// Those that every command has.
 impl<'a> From<&'a mut ConnectionArgs> for Flags<'a> {
     fn from(connection: &'a mut ConnectionArgs) -> Self {
-        Self { connection, channel: None, pacing: None, reconnect: None, lanes: None }
+        Self { connection, payload_size: None, pacing: None, keep_alive: None, reconnect: None, lanes: None }
     }
 }
 
@@ -191,7 +195,13 @@ impl<'a> Flags<'a> {
     /// With those of a tunnel's channel.
     #[must_use]
     pub(crate) fn channel(self, channel: &'a mut ChannelArgs) -> Self {
-        Self { channel: Some(channel), ..self }
+        Self {
+            payload_size: Some(&mut channel.payload_size),
+            pacing: Some(&mut channel.pacing),
+            keep_alive: Some(&mut channel.keep_alive),
+            reconnect: Some(&mut channel.reconnect),
+            ..self
+        }
     }
 
     /// With those of a command's channel.
@@ -227,49 +237,43 @@ impl<'a> Flags<'a> {
             return;
         }
         let text = || value.text.clone();
-        match (setting, &mut self.channel, &mut self.lanes) {
-            (Setting::Profile, ..) => drop(self.connection.profile.get_or_insert_with(text)),
-            (Setting::Region, ..) => drop(self.connection.region.get_or_insert_with(text)),
-            (Setting::EndpointUrl, ..) => drop(self.connection.endpoint_url.get_or_insert_with(text)),
-            (Setting::SsmmessagesEndpointUrl, ..) => {
+        match setting {
+            Setting::Profile => drop(self.connection.profile.get_or_insert_with(text)),
+            Setting::Region => drop(self.connection.region.get_or_insert_with(text)),
+            Setting::EndpointUrl => drop(self.connection.endpoint_url.get_or_insert_with(text)),
+            Setting::SsmmessagesEndpointUrl => {
                 self.connection.ssmmessages_endpoint_url.get_or_insert_with(text);
             }
-            (Setting::Endpoint(service), ..) => {
+            Setting::Endpoint(service) => {
                 let endpoints = &mut self.connection.endpoints;
                 if endpoints.iter().all(|endpoint| endpoint.service != service) {
                     endpoints.push(EndpointArg { service, url: text() });
                 }
             }
-            (Setting::Fips, ..) => {
+            Setting::Fips => {
                 self.connection.fips.get_or_insert_with(|| value.parse());
             }
-            (Setting::DualStack, ..) => {
+            Setting::DualStack => {
                 self.connection.dual_stack.get_or_insert_with(|| value.parse());
             }
-            (Setting::Proxy, ..) => drop(self.connection.proxy.get_or_insert_with(text)),
-            (Setting::NoProxy, ..) => drop(self.connection.no_proxy.get_or_insert_with(text)),
-            (Setting::CaBundle, ..) => {
+            Setting::Proxy => drop(self.connection.proxy.get_or_insert_with(text)),
+            Setting::NoProxy => drop(self.connection.no_proxy.get_or_insert_with(text)),
+            Setting::CaBundle => {
                 self.connection.ca_bundle.get_or_insert_with(|| at_home(&value.text));
             }
-            (Setting::PayloadSize, Some(channel), _) => {
-                channel.payload_size.get_or_insert_with(|| value.parse());
-            }
-            (Setting::Pacing, channel, _) => {
-                let of_channel = channel.as_mut().map(|channel| &mut channel.pacing);
-                let flags = [of_channel, self.pacing.as_deref_mut()];
-                flags.into_iter().flatten().for_each(|flag| *flag = flag.or_else(|| Some(value.parse())));
-            }
-            (Setting::KeepAlive, Some(channel), _) => {
-                channel.keep_alive.get_or_insert_with(|| value.parse());
-            }
-            (Setting::Reconnect, channel, _) => {
-                let of_channel = channel.as_mut().map(|channel| &mut channel.reconnect);
-                let flags = [of_channel, self.reconnect.as_deref_mut()];
-                flags.into_iter().flatten().for_each(|flag| *flag = flag.or_else(|| Some(value.parse())));
-            }
-            (Setting::Lanes, _, Some(lanes)) => drop(lanes.get_or_insert_with(|| value.parse())),
-            (Setting::PayloadSize | Setting::KeepAlive | Setting::Lanes, ..) => {}
+            Setting::PayloadSize => put(&mut self.payload_size, value),
+            Setting::Pacing => put(&mut self.pacing, value),
+            Setting::KeepAlive => put(&mut self.keep_alive, value),
+            Setting::Reconnect => put(&mut self.reconnect, value),
+            Setting::Lanes => put(&mut self.lanes, value),
         }
+    }
+}
+
+/// For a flag that the command has and that was not given.
+fn put<T: FromStr>(flag: &mut Option<&mut Option<T>>, value: &Value) {
+    if let Some(flag) = flag {
+        flag.get_or_insert_with(|| value.parse());
     }
 }
 

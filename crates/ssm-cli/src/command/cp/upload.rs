@@ -85,8 +85,10 @@ pub(super) async fn run(far: &mut Far, source: Source, bar: &ProgressBar) -> Res
         None => (source.open().map_err(|error| source.wrong(&error))?, none),
     };
     let size = source.size.map_or(0, |size| size.saturating_sub(from));
-    // Nobody waits for it any more when the session has ended, which shows later.
-    let _ = far.input_len.take().map(|len| len.send(size));
+    if let Some(len) = far.input_len.take() {
+        // Nobody waits for it any more when the session has ended, which shows later.
+        let _ = len.send(size);
+    }
     let sent = from + send(far, &source, &mut reader, &mut digest, bar).await?;
     let got = far.heard("got").await?;
     if got != [sent.to_string(), digest.text()] {
