@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::stack::{OtherSide, watch};
+use crate::stack::{OtherSide, drain, watch};
 use crate::table::{self, Samples};
 use crate::terminal::Terminal;
 use crate::{Failure, Options};
@@ -103,12 +103,8 @@ fn read(text: &Path) -> Result<f64, Failure> {
 fn shown(other_side: &OtherSide, text: &Path) -> Result<f64, Failure> {
     let command = format!("stty raw -echo; cat {}", text.display());
     let began = Instant::now();
-    let mut child = other_side
-        .ssm(&["shell", "-q", other_side.target(), "--command", &command])
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let mut pipe = child.stdout.take().ok_or("a child without stdout")?;
-    let len = std::io::copy(&mut pipe, &mut std::io::sink())?;
+    let (mut child, pipe) = other_side.piped(&["shell", "-q", other_side.target(), "--command", &command])?;
+    let len = drain(pipe)?;
     let (took, status) = (began.elapsed().as_secs_f64(), child.wait()?);
     if len < fs::metadata(text)?.len() || !status.success() {
         return Err(format!("{len} bytes of the text came; ssm shell: {status}").into());

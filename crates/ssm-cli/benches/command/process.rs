@@ -1,10 +1,10 @@
 //! `ssm exec`: a command that does nothing, and one that writes.
 
-use std::io::Read as _;
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Instant;
 
-use crate::stack::{OtherSide, clean, watch};
+use crate::stack::{OtherSide, clean, drain, watch};
 use crate::table::{self, Samples};
 use crate::{Failure, MIB, Options};
 
@@ -48,25 +48,13 @@ fn took(command: &mut Command) -> Result<f64, Failure> {
 
 /// Output of a command into a pipe.
 pub(crate) fn output(other_side: &OtherSide, options: &Options) -> Result<(), Failure> {
-    const LEN: usize = 100_000_000;
+    const LEN: u64 = 100_000_000;
     let [mut rates, mut cpu, mut memory]: [Samples; 3] = Default::default();
     for _ in 0..options.runs {
         let line = format!("head -c {LEN} /dev/zero");
         let began = Instant::now();
-        let mut child = other_side
-            .ssm(&["exec", "-n", other_side.target(), "--", &line])
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut pipe = child.stdout.take().ok_or("a child without stdout")?;
-        let read = std::thread::spawn(move || {
-            let (mut buf, mut read) = (vec![0; 64 * 1024], 0);
-            loop {
-                match pipe.read(&mut buf)? {
-                    0 => return std::io::Result::Ok(read),
-                    len => read += len,
-                }
-            }
-        });
+        let (mut child, pipe) = other_side.piped(&["exec", "-n", other_side.target(), "--", &line])?;
+        let read = thread::spawn(move || drain(pipe));
         let (status, used) = watch(&mut child)?;
         let read = read.join().map_err(|_| "the reader panicked")??;
         if read != LEN || !status.success() {

@@ -1,8 +1,8 @@
 //! The other side, and commands that reach it.
 
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -49,6 +49,13 @@ impl OtherSide {
         ssm
     }
 
+    /// Starts it with a pipe for its output.
+    pub(crate) fn piped(&self, words: &[&str]) -> Result<(Child, ChildStdout), Failure> {
+        let mut child = self.ssm(words).stdout(Stdio::piped()).spawn()?;
+        let pipe = child.stdout.take().ok_or("a child without stdout")?;
+        Ok((child, pipe))
+    }
+
     pub(crate) fn there(&self, path: &Path) -> String {
         format!("{}:{}", self.target(), path.display())
     }
@@ -68,6 +75,17 @@ pub(crate) fn clean(program: &str, home: &Path) -> Command {
     command.env_clear().env("HOME", home).env("TMPDIR", home);
     command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).current_dir(home);
     command
+}
+
+/// Reads to the end, and says how much there was.
+pub(crate) fn drain(mut pipe: ChildStdout) -> io::Result<u64> {
+    let (mut buf, mut read) = (vec![0; 64 * 1024], 0);
+    loop {
+        match pipe.read(&mut buf)? {
+            0 => return Ok(read),
+            len => read += len as u64,
+        }
+    }
 }
 
 /// What a process was seen to use.

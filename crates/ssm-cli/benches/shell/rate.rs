@@ -9,8 +9,8 @@ use crate::table::Samples;
 use crate::terminal::{Terminal, cpu, peak_rss};
 use crate::{Failure, LINE, MIB, table};
 
-/// Lines that scroll through a terminal, beside the same on a bare one, and on one that `script` passes to another: what a program
-/// can do at most that is between two terminals, with nothing on the way.
+/// Lines that scroll through a terminal, beside the same on a bare one, and on one that `script` passes to another: another program
+/// that is between two terminals, with nothing on the way.
 pub(crate) fn flood(runs: usize) -> Result<(), Failure> {
     let command = format!("exec yes '{LINE}'");
     let nested = format!("exec script -qec \"{command}\" /dev/null");
