@@ -277,6 +277,15 @@ mod tests {
         text
     }
 
+    /// All that is to be sent as of now.
+    fn rest(batches: &mut Batches) -> String {
+        let mut sent = String::new();
+        while !batches.pending().is_empty() {
+            sent += &text(batches);
+        }
+        sent
+    }
+
     #[test]
     fn a_little_input_goes_out_at_once() {
         let mut batches = Batches::new();
@@ -419,9 +428,7 @@ mod tests {
         let mut sent = text(&mut batches);
         batches.signal(Signal::Interrupt);
         batches.handle_closed();
-        while !batches.pending().is_empty() {
-            sent += &text(&mut batches);
-        }
+        sent += &rest(&mut batches);
         let (first, rest) = sent.split_once('\n').unwrap();
         let bytes = 300_000_usize.div_ceil(3) * 4 + 300_000_usize.div_ceil(LINE_LEN);
         assert_eq!(first, format!("D {} {bytes} 1", 300_000_usize.div_ceil(LINE_LEN)));
@@ -436,10 +443,7 @@ mod tests {
         batches.line("x");
         batches.signal(Signal::Interrupt);
         batches.end();
-        let mut sent = String::new();
-        while !batches.pending().is_empty() {
-            sent += &text(&mut batches);
-        }
+        let sent = rest(&mut batches);
         let last: Vec<&str> = sent.lines().skip(1 + lines).collect();
         assert_eq!(last, ["C x", "S INT", "E"]);
     }
@@ -448,10 +452,7 @@ mod tests {
     fn a_batch_that_has_begun_is_sent_to_its_end() {
         let (mut batches, lines) = large();
         batches.handle_closed();
-        let mut sent = String::new();
-        while !batches.pending().is_empty() {
-            sent += &text(&mut batches);
-        }
+        let sent = rest(&mut batches);
         assert_eq!((sent.lines().count(), batches.room()), (1 + lines, 0));
     }
 
@@ -459,9 +460,7 @@ mod tests {
     fn lines_wait_while_much_is_to_be_sent() {
         let (mut batches, _) = large();
         assert!(!batches.has_room_for_lines());
-        while !batches.pending().is_empty() {
-            text(&mut batches);
-        }
+        rest(&mut batches);
         assert!(batches.has_room_for_lines());
         while batches.has_room_for_lines() {
             batches.line("x");

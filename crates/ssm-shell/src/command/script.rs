@@ -10,9 +10,8 @@
 //! The terminal is raw, and a `dd` takes in what comes through a fifo, from which shells read one byte at a time (bash does not from
 //! a terminal) and another `dd`, which fills its blocks, all of a batch and no more. Where `dd` cannot do that, the terminal stays in
 //! canonical mode: then one `read` returns one line, whatever program reads, and what is not read is kept rather than dropped as long
-//! as no line is longer than 4,095 bytes (Linux
-//! `n_tty.c`). `take` reads everything that comes at once and never waits for the command, so that the agent, which writes
-//! input to the terminal in the loop that reads its WebSocket, is never held up.
+//! as no line is longer than 4,095 bytes (Linux `n_tty.c`). `take` reads everything that comes at once and never waits for the
+//! command, so that the agent, which writes input to the terminal in the loop that reads its WebSocket, is never held up.
 
 /// What is said to the far side's shell about a command, when it is a part of a session's parameters.
 const WRAPPER: &str = include_str!("wrapper.sh");
@@ -22,7 +21,7 @@ const WRAPPER: &str = include_str!("wrapper.sh");
 pub(crate) const LINE_MAX: usize = 60_000;
 
 /// Reads of a block of output: of what is passed on as it comes, and of what is only good as a whole. Each takes up to 64 KiB, and a
-/// block costs two processes.
+/// block costs three processes.
 const READS: u8 = 1;
 const BULK_READS: u8 = 16;
 
