@@ -7,7 +7,7 @@ use std::time::Duration;
 use ssm_loopback::fault::{Odds, random};
 use ssm_loopback::{Direction, Loopback, RuleGuard, Verdict};
 use ssm_portfwd::{Config, Notice};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{Forward, Server, exchange, fast, loopback, old, pattern, read_exactly};
 
@@ -101,34 +101,38 @@ enum Way {
     Down,
 }
 
-/// Several MiB one way while the line is cut again and again.
+/// Several MiB one way, again until the line was cut twice: how many messages that takes depends on how many one acknowledgement
+/// is for.
 async fn transfer(cut: Cut, config: ssm_session::Config, way: Way) {
     const LEN: usize = 6_000_000;
     let loopback = loopback().await;
     let server = Server::start(move |mut stream| async move {
-        if way == Way::Up {
-            let all = read_exactly(&mut stream, LEN).await;
-            assert!(all == pattern(5, LEN));
-            stream.write_all(b"all of it").await?;
-        } else {
-            assert_eq!(read_exactly(&mut stream, 2).await, b"go");
-            stream.write_all(&pattern(5, LEN)).await?;
+        let mut request = vec![0; if way == Way::Up { LEN } else { 2 }];
+        loop {
+            stream.read_exact(&mut request).await?;
+            if way == Way::Up {
+                assert!(request == pattern(5, LEN));
+                stream.write_all(b"all of it").await?;
+            } else {
+                assert_eq!(request, b"go");
+                stream.write_all(&pattern(5, LEN)).await?;
+            }
         }
-        stream.shutdown().await
     })
     .await;
     let mut forward = Forward::with(&loopback, server.port, config, Config::default()).await;
     let (_rule, cuts) = cut.apply(&loopback);
     let mut stream = forward.connect().await;
-    if way == Way::Up {
-        stream.write_all(&pattern(5, LEN)).await.unwrap();
-        assert_eq!(read_exactly(&mut stream, 9).await, b"all of it");
-    } else {
-        stream.write_all(b"go").await.unwrap();
-        assert!(read_exactly(&mut stream, LEN).await == pattern(5, LEN));
+    while cuts.load(Ordering::Relaxed) < 2 {
+        if way == Way::Up {
+            stream.write_all(&pattern(5, LEN)).await.unwrap();
+            assert_eq!(read_exactly(&mut stream, 9).await, b"all of it");
+        } else {
+            stream.write_all(b"go").await.unwrap();
+            assert!(read_exactly(&mut stream, LEN).await == pattern(5, LEN));
+        }
     }
     drop(stream);
-    assert!(cuts.load(Ordering::Relaxed) >= 2, "the line held: {cuts:?}");
     // A cut takes the sender's socket; only a goodbye always takes ours.
     if cut.direction == Direction::ClientToAgent || cut.how == Verdict::Bye {
         forward.until(|notice| matches!(notice, Notice::Resumed { .. })).await;
