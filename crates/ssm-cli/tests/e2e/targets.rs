@@ -79,7 +79,7 @@ fn without_a_target_a_machine_or_an_alias_is_chosen() {
 #[test]
 fn the_aws_cli_sees_the_same_sessions() {
     let loopback = Loopback::start();
-    let (_shell, _stdin) = Process::spawn_with_stdin(&mut loopback.ssm(&["shell", &loopback.target]));
+    let (shell, _stdin) = Process::spawn_with_stdin(&mut loopback.ssm(&["shell", &loopback.target]));
     let ours = || {
         let lines = run(&mut loopback.ssm(&["sessions", "--json"]));
         lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>()
@@ -89,10 +89,9 @@ fn the_aws_cli_sees_the_same_sessions() {
         command.args(args).args(["--output", "json"]);
         serde_json::from_str::<Value>(&run(&mut command)).unwrap()
     };
-    let start = std::time::Instant::now();
-    while ours().is_empty() {
-        assert!(start.elapsed() < crate::support::process::SOON, "the session is there");
-    }
+    shell.until_true("the session is connected", || {
+        ours().first().is_some_and(|session| session["status"] == "Connected")
+    });
     let caller = aws(&["sts", "get-caller-identity"]);
     let filter = format!("key=Owner,value={}", caller["Arn"].as_str().unwrap());
     let theirs = aws(&["ssm", "describe-sessions", "--state", "Active", "--filters", &filter]);
@@ -103,8 +102,8 @@ fn the_aws_cli_sees_the_same_sessions() {
     }
     let id = ours[0]["id"].as_str().unwrap();
     aws(&["ssm", "terminate-session", "--session-id", id]);
-    let over = run(&mut loopback.ssm(&["sessions", "--json", "--history", "--status", "terminated"]));
-    assert!(over.contains(id), "{over}");
+    let over = || run(&mut loopback.ssm(&["sessions", "--json", "--history", "--status", "terminated"]));
+    shell.until_true("the session is over", || over().contains(id));
 }
 
 /// Managed nodes beside the instances of moto.
