@@ -39,6 +39,8 @@ pub struct Config {
     pub agent_version: String,
     /// The shell of shell sessions and commands. Default: `bash` where there is one, else `sh`.
     pub shell: Option<PathBuf>,
+    /// The home directory of what runs in a terminal, and where it starts. Default: that of this process.
+    pub home: Option<PathBuf>,
     /// Whether a WebSocket upgrade without a SigV4 signature is let in to show its token. Default
     /// [`Upgrade::SignedOrToken`].
     pub upgrade: Upgrade,
@@ -76,6 +78,7 @@ impl Default for Config {
             kms: None,
             agent_version: "3.3.987.0".to_owned(),
             shell: None,
+            home: None,
             upgrade: Upgrade::default(),
             cells: Cells::default(),
             service_layout: Layout::Service,

@@ -194,8 +194,7 @@ async fn control_bytes_act_on_the_remote_side() {
 async fn the_end_of_the_input_ends_the_shell_after_its_work() {
     // bash's line editor turns an end that is queued while a command runs into something else.
     for shell in ["/bin/sh", "/bin/bash"] {
-        let loopback =
-            Loopback::start(Config { shell: Some(shell.into()), ..Config::default() }).await.unwrap();
+        let loopback = Loopback::start(Config { shell: Some(shell.into()), ..sh() }).await.unwrap();
         let mut running = Running::start(&loopback, StartSession::shell(loopback.target())).await;
         running.type_in("sleep 0.3; echo do''ne; cat").await;
         running.input = None;

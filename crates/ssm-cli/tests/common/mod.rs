@@ -42,8 +42,9 @@ pub(crate) fn ssm(args: &[&str]) -> Command {
     }
     command.env("AWS_EC2_METADATA_DISABLED", "true").env("AWS_CONFIG_FILE", "/dev/null");
     command.env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
-    // Tunnels and configuration of the user of this machine have nothing to do with tests.
+    // Tunnels, configuration and start-up files of the user of this machine have nothing to do with tests.
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    command.env("HOME", folder);
     command.env("XDG_RUNTIME_DIR", folder).env("XDG_STATE_HOME", folder).env("XDG_CONFIG_HOME", folder);
     command.env("XDG_CACHE_HOME", folder.join("cache"));
     command
@@ -299,6 +300,11 @@ fn text(collected: &Collected) -> String {
     String::from_utf8_lossy(&collected.0.lock().unwrap()).into_owned()
 }
 
+/// With shells that do not read the start-up files of this machine's user, who may have anything there.
+fn at_home(config: Config) -> Config {
+    Config { home: config.home.or_else(|| Some(env!("CARGO_TARGET_TMPDIR").into())), ..config }
+}
+
 /// A loopback in this process, for sessions that are handed over.
 pub(crate) struct Handed {
     asks: tokio::sync::mpsc::UnboundedSender<(StartSession, oneshot::Sender<String>)>,
@@ -312,6 +318,7 @@ impl Handed {
     }
 
     pub(crate) fn with(config: Config) -> Self {
+        let config = at_home(config);
         let (asks, mut asked) =
             tokio::sync::mpsc::unbounded_channel::<(StartSession, oneshot::Sender<String>)>();
         let (started, target) = std::sync::mpsc::channel();
@@ -415,6 +422,7 @@ impl Here {
     }
 
     pub(crate) fn with(config: Config) -> Self {
+        let config = at_home(config);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.unwrap();
         let loopback = Some(runtime.block_on(Loopback::start(config)).unwrap());

@@ -61,7 +61,7 @@ enum Output {
 impl Shell {
     /// Starts the command of the document's properties, or a shell.
     pub(super) fn start(properties: &Value, config: &Config, now: Instant) -> Result<Self, Finish> {
-        let spawned = spawn(commands(properties), config.shell.as_deref());
+        let spawned = spawn(commands(properties), config);
         let (pty, child) =
             spawned.map_err(|error| Finish::failed(format!("Unable to start shell: {error}")))?;
         let first_read = (config.profile == Profile::Aws).then(|| now + FIRST_READ);
@@ -225,21 +225,21 @@ fn commands(properties: &Value) -> Option<&str> {
     properties[platform]["commands"].as_str().filter(|commands| !commands.trim().is_empty())
 }
 
-fn spawn(commands: Option<&str>, shell: Option<&Path>) -> io::Result<(Pty, Child)> {
+fn spawn(commands: Option<&str>, config: &Config) -> io::Result<(Pty, Child)> {
     let (pty, pts) = pty_process::open().map_err(io::Error::other)?;
     pty.resize(Size::new(24, 80)).map_err(io::Error::other)?;
     let default = if Path::new("/bin/bash").exists() { "/bin/bash" } else { "/bin/sh" };
     let mut command = match commands {
         Some(commands) => pty_process::Command::new("/bin/sh").args(["-c", commands]),
-        None => pty_process::Command::new(shell.unwrap_or_else(|| Path::new(default))),
+        None => pty_process::Command::new(config.shell.as_deref().unwrap_or_else(|| Path::new(default))),
     };
     command =
         command.env("TERM", "xterm-256color").env_remove("AWS_SSM_START_SESSION_RESPONSE").kill_on_drop(true);
     if std::env::var_os("LANG").is_none() {
         command = command.env("LANG", "C.UTF-8");
     }
-    if let Some(home) = std::env::home_dir().filter(|home| home.is_dir()) {
-        command = command.current_dir(home);
+    if let Some(home) = config.home.clone().or_else(std::env::home_dir).filter(|home| home.is_dir()) {
+        command = command.env("HOME", &home).current_dir(home);
     }
     let child = command.spawn(pts).map_err(io::Error::other)?;
     Ok((pty, child))

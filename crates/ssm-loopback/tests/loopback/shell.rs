@@ -119,6 +119,16 @@ async fn a_session_goes_on_after_either_end_was_cut() {
 }
 
 #[tokio::test]
+async fn a_terminal_starts_at_the_home_that_is_said() {
+    let home = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).canonicalize().unwrap();
+    let api = Api::start(Config { home: Some(home.clone()), ..sh() }).await;
+    let command = json!({"command": ["echo \"$HOME|$(pwd -P)|\""]});
+    let mut client = Client::start(&api, "AWS-StartInteractiveCommand", command).await;
+    assert_eq!(client.until_closed(&api).await, ENDED);
+    assert_eq!(client.text(), format!("{0}|{0}|\r\n", home.display()));
+}
+
+#[tokio::test]
 async fn the_agents_state_never_reaches_the_client() {
     let api = Api::start(sh()).await;
     let _guard = api.loopback.rule(|_, header| {

@@ -16,7 +16,9 @@ const ASSUME_READY: Duration = Duration::from_millis(1500);
 
 /// A plain shell, whose prompt says nothing surprising.
 pub(crate) fn sh() -> Config {
-    Config { shell: Some("/bin/sh".into()), ..Config::default() }
+    // Shells do not read the start-up files of this machine's user, who may have anything there.
+    let home = Some(env!("CARGO_TARGET_TMPDIR").into());
+    Config { shell: Some("/bin/sh".into()), home, ..Config::default() }
 }
 
 /// Starts a session, and counts how often it is ended by API.
