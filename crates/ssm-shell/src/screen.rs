@@ -79,6 +79,10 @@ impl Screen {
     pub(crate) fn write(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.at == At::Text {
+                // `contains` looks at many bytes at once, `position` at each.
+                if !bytes.contains(&ESC) {
+                    return;
+                }
                 let Some(escape) = bytes.iter().position(|byte| *byte == ESC) else { return };
                 bytes = &bytes[escape..];
             }
