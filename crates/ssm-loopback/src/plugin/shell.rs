@@ -107,9 +107,11 @@ impl Shell {
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, wire: &mut Wire) -> Poll<Finish> {
         self.wake = None;
-        self.poll_input(cx);
         self.poll_child(cx, wire.now());
         self.poll_output(cx, wire);
+        // At last: a terminal that is hung up and full is always ready to be written to and takes nothing, which uses up what a task
+        // may do in one go.
+        self.poll_input(cx);
         let Some(exited) = self.exited else { return Poll::Pending };
         match self.output {
             Output::Ended => Poll::Ready(Finish::announced()),
@@ -123,10 +125,14 @@ impl Shell {
     }
 
     fn poll_input(&mut self, cx: &mut Context<'_>) {
+        if self.exited.is_some() || self.output == Output::Ended {
+            // Nobody reads the terminal any more.
+            self.input.clear();
+            self.input_bytes = 0;
+        }
         while let Some(chunk) = self.input.front_mut() {
             let written = match Pin::new(&mut self.pty).poll_write(cx, chunk) {
                 Poll::Ready(Ok(written)) => written,
-                // Nobody reads the terminal any more: the session is about to end.
                 Poll::Ready(Err(_)) => chunk.len(),
                 Poll::Pending => return,
             };

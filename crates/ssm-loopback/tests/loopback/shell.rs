@@ -63,6 +63,20 @@ async fn an_interactive_command_ends_with_its_output() {
     assert!(text.ends_with("\r\n20000\r\n"), "{}", text.len());
 }
 
+/// A terminal that nobody has open any more, and that is full, is ready for ever and takes nothing.
+#[tokio::test]
+async fn a_command_that_read_nothing_ends_the_session_too() {
+    let api = Api::start(sh()).await;
+    let command = json!({"command": ["stty raw -echo; echo go; sleep 0.3; echo over"]});
+    let mut client = Client::start(&api, "AWS-StartInteractiveCommand", command).await;
+    client.until_text(&api, "go").await;
+    for _ in 0..100 {
+        client.send(&api, PayloadType::Output, &[b'x'; 1000]).await;
+    }
+    assert_eq!(client.until_closed(&api).await, ENDED);
+    assert!(client.text().ends_with("over\n"), "{:?}", client.text());
+}
+
 #[tokio::test]
 async fn terminating_a_session_ends_its_processes() {
     let api = Api::start(sh()).await;

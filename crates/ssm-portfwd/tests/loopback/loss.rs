@@ -97,8 +97,8 @@ async fn a_sleep_that_the_connection_has_outlived_costs_nothing() {
     let (loopback, server) = (loopback().await, Server::echo().await);
     let asleep = Arc::new(AtomicU64::new(0));
     let mut config = fast();
-    config.channel.silence = Duration::from_millis(500);
-    config.channel.keep_alive = Duration::from_millis(100);
+    config.channel.silence = Duration::from_secs(2);
+    config.channel.keep_alive = Duration::from_millis(500);
     let slept = Arc::clone(&asleep);
     config.wall_clock =
         WallClock::new(move || Duration::from_secs(1_000_000 + slept.load(Ordering::Relaxed)));
