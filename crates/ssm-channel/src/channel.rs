@@ -659,12 +659,11 @@ impl Channel {
         if oldest == Some(sequence) {
             self.head_acknowledged(now);
         }
-        self.window.acknowledged(acknowledged.len);
+        self.window.acknowledged(now, acknowledged.len, acknowledged.sent.and(acknowledged.sent_at));
         match acknowledged.sent {
-            Some(Sent::Once(at)) => {
-                let rtt = now.saturating_duration_since(at);
-                self.rtt.sample(rtt);
-                self.window.sample(now, Sample { rtt, delivered: acknowledged.delivered, in_flight });
+            Some(Sent::Once(sent, delivered)) => {
+                self.rtt.sample(now.saturating_duration_since(sent));
+                self.window.sample(now, Sample { sent, delivered, in_flight });
             }
             Some(Sent::Again(at)) => self.rtt.ambiguous(now.saturating_duration_since(at)),
             None => {}
@@ -1036,7 +1035,8 @@ impl Channel {
             return None;
         }
         self.held_until = None;
-        let outgoing = self.send_queue.transmit(now, self.window.delivered())?;
+        let mark = self.window.mark(now, self.send_queue.is_idle());
+        let outgoing = self.send_queue.transmit(now, mark)?;
         self.regain = self.regain.map(|left| left - 1);
         if self.size.transmitted(outgoing.sequence) {
             self.timers.set_after(Timer::Probe, now, PROBE_VERDICT.max(2 * self.rtt.timeout(0)));

@@ -6,6 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::rtt::Rtt;
+use crate::window::Delivered;
 
 /// The sending half of the reliability layer. Sequence numbers index it, so nothing is ever searched.
 ///
@@ -49,14 +50,13 @@ struct Slot {
     offset: u64,
     /// Times sent.
     sends: u32,
-    /// When it was first sent on this connection: an outage is no round-trip time.
-    first_sent_at: Option<Instant>,
+    /// When it was first sent on this connection, as an outage is no round-trip time, and the
+    /// [mark](crate::window::Window::mark) of then.
+    first_sent: Option<(Instant, Delivered)>,
     /// When it was last sent.
     sent_at: Option<Instant>,
     /// The number of its last sending, from 1.
     sending: u64,
-    /// What [`Window::delivered`](crate::window::Window::delivered) was at the first sending.
-    delivered: u64,
     state: State,
 }
 
@@ -74,15 +74,15 @@ pub(crate) struct Acknowledged {
     pub(crate) len: usize,
     /// When it was sent; `None` if that was on an earlier connection.
     pub(crate) sent: Option<Sent>,
-    /// What had been delivered when it was first sent.
-    pub(crate) delivered: u64,
+    /// When it was sent last, on any connection.
+    pub(crate) sent_at: Option<Instant>,
 }
 
 /// What is known of the sending of an acknowledged message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sent {
-    /// It was sent just once, at this time.
-    Once(Instant),
+    /// It was sent just once, at this time, with this mark.
+    Once(Instant, Delivered),
     /// It was sent again, for the first time at this time.
     Again(Instant),
 }
@@ -112,10 +112,9 @@ impl SendQueue {
             wire,
             offset,
             sends: 0,
-            first_sent_at: None,
+            first_sent: None,
             sent_at: None,
             sending: 0,
-            delivered: 0,
             state: State::Unsent,
         };
         self.slots.push_back(Some(slot));
@@ -157,8 +156,13 @@ impl SendQueue {
         self.has_unsent() || !self.lost.is_empty()
     }
 
+    /// Whether nothing is in flight.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.in_flight.iter().all(VecDeque::is_empty)
+    }
+
     /// The next message to send, which counts as sent now. Lost ones come first.
-    pub(crate) fn transmit(&mut self, now: Instant, delivered: u64) -> Option<Outgoing> {
+    pub(crate) fn transmit(&mut self, now: Instant, delivered: Delivered) -> Option<Outgoing> {
         let sequence = match self.lost.pop_front() {
             Some(lost) => lost,
             None if self.has_unsent() => {
@@ -170,11 +174,8 @@ impl SendQueue {
         self.sendings += 1;
         let sending = self.sendings;
         let slot = self.slot_mut(sequence)?;
-        if slot.sends == 0 {
-            slot.delivered = delivered;
-        }
         slot.sends += 1;
-        slot.first_sent_at.get_or_insert(now);
+        slot.first_sent.get_or_insert((now, delivered));
         slot.sent_at = Some(now);
         slot.sending = sending;
         slot.state = State::InFlight;
@@ -222,8 +223,11 @@ impl SendQueue {
         }
         Some(Acknowledged {
             len: slot.wire.len(),
-            sent: slot.first_sent_at.map(if slot.sends == 1 { Sent::Once } else { Sent::Again }),
-            delivered: slot.delivered,
+            sent: slot.first_sent.map(|(at, delivered)| match slot.sends {
+                1 => Sent::Once(at, delivered),
+                _ => Sent::Again(at),
+            }),
+            sent_at: slot.sent_at,
         })
     }
 
@@ -272,7 +276,7 @@ impl SendQueue {
         for (sequence, slot) in (self.base..self.unsent).zip(&mut self.slots) {
             if let Some(slot) = slot {
                 slot.state = State::Lost;
-                slot.first_sent_at = None;
+                slot.first_sent = None;
                 self.lost.push_back(sequence);
             }
         }
@@ -355,6 +359,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::window::Window;
 
     #[expect(clippy::disallowed_methods, reason = "an origin for virtual time: only differences matter")]
     fn origin() -> Instant {
@@ -369,8 +374,16 @@ mod tests {
         queue
     }
 
+    fn mark(now: Instant) -> Delivered {
+        Window::new(0, 0).mark(now, true)
+    }
+
+    fn transmit(queue: &mut SendQueue, now: Instant) -> Option<Outgoing> {
+        queue.transmit(now, mark(now))
+    }
+
     fn sent(queue: &mut SendQueue, now: Instant) -> Vec<u8> {
-        std::iter::from_fn(|| queue.transmit(now, 0)).map(|outgoing| outgoing.wire[0]).collect()
+        std::iter::from_fn(|| transmit(queue, now)).map(|outgoing| outgoing.wire[0]).collect()
     }
 
     #[test]
@@ -388,7 +401,7 @@ mod tests {
     #[test]
     fn acknowledgements_of_what_was_never_sent_are_ignored() {
         let mut queue = queue(2);
-        queue.transmit(origin(), 0);
+        transmit(&mut queue, origin());
         for sequence in [-1, i64::MIN, 1, 2, i64::MAX] {
             assert!(queue.acknowledge(sequence).is_none(), "{sequence}");
         }
@@ -401,8 +414,8 @@ mod tests {
         let start = origin();
         let ms = Duration::from_millis;
         let mut queue = queue(2);
-        queue.transmit(start, 0);
-        queue.transmit(start + ms(50), 0);
+        transmit(&mut queue, start);
+        transmit(&mut queue, start + ms(50));
         assert_eq!(queue.deadline(&rtt), Some(start + ms(200)));
         assert_eq!(queue.expire(start + ms(200), &rtt, 9), 1);
         assert_eq!(sent(&mut queue, start + ms(200)), [0]);
@@ -488,7 +501,7 @@ mod tests {
     fn a_new_connection_gets_everything_unacknowledged_in_order() {
         let mut queue = queue(4);
         let now = origin();
-        (0..3).for_each(|_| drop(queue.transmit(now, 0)));
+        (0..3).for_each(|_| drop(transmit(&mut queue, now)));
         queue.acknowledge(1);
         queue.expire(now + Duration::from_secs(9), &Rtt::new(), 1);
         queue.resend_all();
@@ -508,26 +521,35 @@ mod tests {
     }
 
     #[test]
-    fn what_had_been_delivered_is_kept_from_the_first_sending() {
-        let mut queue = queue(1);
-        assert!(!queue.transmit(origin(), 7).unwrap().again);
+    fn what_is_known_of_a_sending_is_that_of_this_connection() {
+        let (mut queue, now) = (queue(3), origin());
+        let later = now + Duration::from_secs(1);
+        assert!(queue.is_idle());
+        sent(&mut queue, now);
+        assert!(!queue.is_idle());
+        let first = queue.acknowledge(0).unwrap();
+        assert_eq!((first.sent, first.sent_at), (Some(Sent::Once(now, mark(now))), Some(now)));
         queue.resend_all();
-        assert!(queue.transmit(origin(), 900).unwrap().again);
-        assert_eq!(queue.acknowledge(0).unwrap().delivered, 7);
+        assert!(queue.is_idle());
+        assert_eq!(queue.acknowledge(1).unwrap().sent, None);
+        assert!(transmit(&mut queue, later).unwrap().again);
+        let again = queue.acknowledge(2).unwrap();
+        assert_eq!((again.sent, again.sent_at), (Some(Sent::Again(later)), Some(later)));
+        assert!(queue.is_idle());
     }
 
     #[test]
     fn other_bytes_under_a_number_are_sent_if_the_first_ones_were() {
         let mut queue = queue(3);
         let now = origin();
-        queue.transmit(now, 0);
+        transmit(&mut queue, now);
         queue.replace(0, Bytes::from_static(b"abcd"));
         queue.replace(2, Bytes::from_static(b"longer than it was"));
         queue.replace(3, Bytes::from_static(b"nothing"));
         assert_eq!(queue.bytes(), 4 + 10 + 18);
         assert_eq!(queue.wire(0).unwrap(), "abcd");
         let order: Vec<i64> =
-            std::iter::from_fn(|| queue.transmit(now, 0)).map(|outgoing| outgoing.sequence).collect();
+            std::iter::from_fn(|| transmit(&mut queue, now)).map(|outgoing| outgoing.sequence).collect();
         assert_eq!(order, [0, 1, 2]);
         assert!(!queue.has_pending());
     }

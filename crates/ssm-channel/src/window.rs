@@ -12,6 +12,9 @@ pub(crate) struct Window {
     size: usize,
     /// Bytes acknowledged so far.
     delivered: u64,
+    /// When something was acknowledged last, and when that had been sent. Both are the time of a sending that nothing was in flight
+    /// before.
+    last: Option<(Instant, Instant)>,
     /// Largest rates of the running and of the last epoch, in bytes a second.
     rate: [u64; 2],
     /// Smallest round-trip time of this connection. It must not be forgotten while data flows: a queue that builds up would
@@ -34,13 +37,21 @@ struct Growth {
     full: [bool; 2],
 }
 
+/// What had been acknowledged when a message was sent: where the rate that it tells of is measured from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Delivered {
+    bytes: u64,
+    /// When the last of it was acknowledged, and when that had been sent.
+    at: Instant,
+    sent: Instant,
+}
+
 /// What a message that was sent once tells when it is acknowledged.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
-    /// Since it was sent.
-    pub(crate) rtt: Duration,
-    /// What had been [delivered](Window::delivered) when it was sent.
-    pub(crate) delivered: u64,
+    pub(crate) sent: Instant,
+    /// The [mark](Window::mark) of when it was sent.
+    pub(crate) delivered: Delivered,
     /// Bytes that were in flight before the acknowledgement.
     pub(crate) in_flight: usize,
 }
@@ -71,6 +82,7 @@ impl Window {
             max: max.max(min),
             size: min,
             delivered: 0,
+            last: None,
             rate: [0; 2],
             rtt: None,
             epoch_end: None,
@@ -88,31 +100,38 @@ impl Window {
         self.rtt
     }
 
-    /// Bytes acknowledged so far: kept with each message that is sent, and given back with its acknowledgement.
-    pub(crate) fn delivered(&self) -> u64 {
-        self.delivered
+    /// A message is sent: to be kept with it, and given back with its acknowledgement. `idle` when nothing is in flight before it.
+    pub(crate) fn mark(&mut self, now: Instant, idle: bool) -> Delivered {
+        let (at, sent) = self.last.filter(|_| !idle).unwrap_or((now, now));
+        self.last = Some((at, sent));
+        Delivered { bytes: self.delivered, at, sent }
     }
 
-    /// `len` bytes were acknowledged.
-    pub(crate) fn acknowledged(&mut self, len: usize) {
+    /// `len` bytes were acknowledged, which were sent last at `sent`, if that was on this connection.
+    pub(crate) fn acknowledged(&mut self, now: Instant, len: usize, sent: Option<Instant>) {
         self.delivered += len as u64;
+        self.last = sent.map(|sent| (now, sent)).or(self.last);
     }
 
     /// A message that was sent once was acknowledged.
     pub(crate) fn sample(&mut self, now: Instant, sample: Sample) {
-        let Sample { rtt, delivered, in_flight } = sample;
+        let Sample { sent, delivered, in_flight } = sample;
+        let rtt = now.saturating_duration_since(sent);
         if self.epoch_end.is_none_or(|end| end <= now) {
             self.rate = [0, self.rate[0]];
             self.epoch_end = Some(now + EPOCH * rtt.clamp(RTT_FLOOR, RTT_CEILING));
             self.growth.epoch_is_over();
         }
-        let elapsed = u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX).max(1_000);
-        let bytes = u128::from(self.delivered.saturating_sub(delivered));
-        let rate = u64::try_from(bytes * 1_000_000_000 / u128::from(elapsed)).unwrap_or(u64::MAX);
+        // Acknowledgements that come together were not earned in the moment in which they came. What was sent over a longer time
+        // than it was acknowledged in tells how fast it was sent.
+        let elapsed =
+            now.saturating_duration_since(delivered.at).max(sent.saturating_duration_since(delivered.sent));
+        let bytes = u128::from(self.delivered.saturating_sub(delivered.bytes));
+        let rate = u64::try_from(bytes * 1_000_000_000 / elapsed.as_nanos().max(1_000)).unwrap_or(u64::MAX);
         self.rate[0] = self.rate[0].max(rate);
         self.rtt = Some(self.rtt.map_or(rtt, |smallest| smallest.min(rtt)));
         self.growth.sent(in_flight >= self.size - self.size / 4);
-        if delivered >= self.growth.round_end {
+        if delivered.bytes >= self.growth.round_end {
             self.growth.round_is_over(self.delivered, self.rate());
         }
         self.resize();
@@ -127,6 +146,7 @@ impl Window {
     /// The connection was replaced: its round-trip time is to be found again.
     pub(crate) fn reconnected(&mut self) {
         self.rtt = None;
+        self.last = None;
         self.growth.begin();
     }
 
@@ -193,14 +213,16 @@ mod tests {
     fn settle(rtt: Duration, bytes_per_ms: usize) -> usize {
         let mut window = Window::new(64 * 1024, 4 * 1024 * 1024);
         let mut now = origin();
-        window.sample(now, Sample { rtt, delivered: 0, in_flight: 0 });
+        let (sent, delivered) = (now, window.mark(now, true));
+        now += rtt;
+        window.sample(now, Sample { sent, delivered, in_flight: 0 });
         for _ in 0..200 {
-            let sent = window.size();
-            let delivered = window.delivered();
-            let transfer = MS * u32::try_from(sent / bytes_per_ms).unwrap();
-            window.acknowledged(sent);
+            let (sent, len) = (now, window.size());
+            let delivered = window.mark(now, false);
+            let transfer = MS * u32::try_from(len / bytes_per_ms).unwrap();
             now += rtt.max(transfer);
-            window.sample(now, Sample { rtt: rtt.max(transfer), delivered, in_flight: sent });
+            window.acknowledged(now, len, Some(sent));
+            window.sample(now, Sample { sent, delivered, in_flight: len });
         }
         window.size()
     }
@@ -216,22 +238,19 @@ mod tests {
     fn it_doubles_while_the_rate_grows() {
         let mut window = Window::new(64 * 1024, 4 * 1024 * 1024);
         let mut now = origin();
-        window.sample(now, Sample { rtt: 100 * MS, delivered: 0, in_flight: 0 });
         for _ in 0..4 {
-            let (sent, delivered) = (window.size(), window.delivered());
-            window.acknowledged(sent);
-            now += 100 * MS;
-            window.sample(now, Sample { rtt: 100 * MS, delivered, in_flight: sent });
-            assert!(window.size() >= 2 * sent, "{} after {sent}", window.size());
+            let len = window.size();
+            round(&mut window, &mut now, len, len);
+            assert!(window.size() >= 2 * len, "{} after {len}", window.size());
         }
     }
 
     /// A round trip of 100 ms in which so much is acknowledged and the window was filled so far.
     fn round(window: &mut Window, now: &mut Instant, bytes: usize, in_flight: usize) -> usize {
-        let delivered = window.delivered();
-        window.acknowledged(bytes);
+        let (sent, delivered) = (*now, window.mark(*now, false));
         *now += 100 * MS;
-        window.sample(*now, Sample { rtt: 100 * MS, delivered, in_flight });
+        window.acknowledged(*now, bytes, Some(sent));
+        window.sample(*now, Sample { sent, delivered, in_flight });
         window.size()
     }
 
@@ -288,8 +307,9 @@ mod tests {
         let mut now = origin();
         let mut window = grown(&mut now);
         window.halve();
-        let delivered = window.delivered() - ON_THE_WAY as u64;
-        window.sample(now, Sample { rtt: 100 * MS, delivered, in_flight: usize::MAX });
+        let (sent, mark) = (now - 100 * MS, window.mark(now, false));
+        let delivered = Delivered { bytes: mark.bytes - ON_THE_WAY as u64, at: sent, ..mark };
+        window.sample(now, Sample { sent, delivered, in_flight: usize::MAX });
         assert_eq!(window.size(), GROWING);
         for expected in [GROWING, GROWING, GROWING, GROWN] {
             assert_eq!(round(&mut window, &mut now, ON_THE_WAY, GROWING), expected);
@@ -325,9 +345,12 @@ mod tests {
         let mut window = grown(&mut now);
         window.reconnected();
         assert_eq!(window.rtt(), None);
-        let delivered = window.delivered();
-        window.acknowledged(2 * ON_THE_WAY);
-        window.sample(now, Sample { rtt: 200 * MS, delivered, in_flight: 0 });
+        // An outage is no part of a rate.
+        now += 1_000 * MS;
+        let (sent, delivered) = (now, window.mark(now, false));
+        now += 200 * MS;
+        window.acknowledged(now, 2 * ON_THE_WAY, Some(sent));
+        window.sample(now, Sample { sent, delivered, in_flight: 0 });
         assert_eq!((window.rtt(), window.size()), (Some(200 * MS), 2 * GROWING));
     }
 
@@ -342,6 +365,61 @@ mod tests {
         assert_eq!(window.size(), 5_000, "it is for what is to come");
     }
 
+    /// Acknowledgements for 50 ms that come in one moment, of messages sent over that time. The last of them was sent 1 ms before.
+    #[test]
+    fn acknowledgements_that_come_together_do_not_make_the_path_faster() {
+        let mut now = origin();
+        let mut window = grown(&mut now);
+        let marks: Vec<_> = (0..50)
+            .map(|_| {
+                now += MS;
+                (now, window.mark(now, false))
+            })
+            .collect();
+        now += MS;
+        for (sent, delivered) in marks {
+            window.acknowledged(now, 5_000, Some(sent));
+            window.sample(now, Sample { sent, delivered, in_flight: 250_000 });
+            assert_eq!(window.rate(), 5_000_000);
+        }
+    }
+
+    /// Two messages, 50 ms apart. The first is acknowledged after 60 ms, and a third that is sent then after 2 ms.
+    #[test]
+    fn what_was_sent_slowly_does_not_make_the_path_faster() {
+        let mut window = Window::new(1, usize::MAX);
+        let start = origin();
+        let delivered = window.mark(start, true);
+        let first = Sample { sent: start, delivered, in_flight: 2_000 };
+        let sent = start + 50 * MS;
+        let delivered = window.mark(sent, false);
+        assert_eq!(delivered, first.delivered, "nothing was acknowledged between them");
+        let second = Sample { sent, delivered, in_flight: 2_000 };
+        for (at, sample) in [(60, first), (61, second)] {
+            window.acknowledged(start + at * MS, 1_000, Some(sample.sent));
+            window.sample(start + at * MS, sample);
+        }
+        assert_eq!(window.rate(), 2_000_000 / 61);
+        let third = Sample {
+            sent: start + 60 * MS,
+            delivered: Delivered { bytes: 1_000, at: start + 60 * MS, sent: start },
+            in_flight: 0,
+        };
+        window.acknowledged(start + 62 * MS, 1_000, Some(third.sent));
+        window.sample(start + 62 * MS, third);
+        assert_eq!(window.rate(), 2_000_000 / 60, "2,000 bytes, which took 60 ms to be sent");
+    }
+
+    #[test]
+    fn a_rest_is_no_part_of_a_rate() {
+        let mut now = origin();
+        let mut window = grown(&mut now);
+        now += 1_000 * MS;
+        let idle = window.mark(now, true);
+        assert_eq!((idle.at, idle.sent), (now, now));
+        assert_eq!(window.mark(now + MS, false).at, now, "the others of the same flight");
+    }
+
     #[test]
     fn it_stays_within_its_bounds() {
         assert_eq!(settle(MS, 10), 64 * 1024);
@@ -351,8 +429,8 @@ mod tests {
     #[test]
     fn a_timeout_halves_it() {
         let mut window = Window::new(1_000, 1_000_000);
-        window.acknowledged(500_000);
-        window.sample(origin(), Sample { rtt: 100 * MS, delivered: 0, in_flight: 500_000 });
+        let mut now = origin();
+        round(&mut window, &mut now, 500_000, 500_000);
         assert_eq!(window.size(), 1_000_000);
         window.halve();
         assert_eq!(window.size(), 500_000);
