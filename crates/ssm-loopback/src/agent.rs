@@ -46,6 +46,7 @@ pub(crate) async fn run(start: SessionStart, endpoint: AgentEndpoint, config: Ar
         stage: Stage::Starting,
         key: None,
         ask_again: false,
+        refuses: false,
         timer: Box::pin(sleep_until(tokio::time::Instant::now())),
     };
     let output = poll_fn(|cx| agent.poll(cx)).await;
@@ -65,6 +66,8 @@ struct Agent {
     key: Option<KmsAnswer>,
     /// A second request for a handshake is due, because of a fault.
     ask_again: bool,
+    /// Input is refused until the plugin has room.
+    refuses: bool,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -133,8 +136,8 @@ impl Agent {
         Poll::Pending
     }
 
-    /// Takes in frames while the plugin has room for what they bring. Nothing else stops the reading: acknowledgements
-    /// come the same way.
+    /// Takes in frames while the plugin has room for what they bring, and while it waits for acknowledgements, which come the same
+    /// way: a program that waits for its output to go reads nothing. Input that comes then is not acknowledged, and comes again.
     fn poll_input(&mut self, cx: &mut Context<'_>, again: &mut bool) -> Poll<String> {
         for _ in 0..BATCH {
             while let Some(event) = self.wire.poll_event() {
@@ -142,8 +145,15 @@ impl Agent {
                     return Poll::Ready(output);
                 }
             }
-            if matches!(&self.stage, Stage::Running(plugin) if !plugin.has_room()) {
-                return Poll::Pending;
+            if let Stage::Running(plugin) = &self.stage {
+                let full = !plugin.has_room();
+                if full && self.wire.can_send(cx) {
+                    return Poll::Pending;
+                }
+                if full != self.refuses {
+                    self.refuses = full;
+                    self.wire.set_input(if full { Input::Refused } else { Input::Accepted });
+                }
             }
             match self.wire.poll_receive(cx) {
                 Poll::Ready(Received::Frame) => {}

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ssm_loopback::{Config, Direction, Document, Loopback, Profile, Verdict};
-use ssm_session::{CloseReason, Evidence, PayloadType, SessionKind, StartSession, TerminalSize};
+use ssm_session::{CloseReason, Evidence, PayloadType, Session, SessionKind, StartSession, TerminalSize};
 use ssm_shell::{Controls, EndedBy, Exit, Io, Notice, Question, Recording, ShellError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::mpsc;
@@ -264,6 +264,30 @@ async fn a_slow_reader_stops_the_remote_side_and_loses_nothing() {
     assert!(output.ends_with("\r\n2000000\r\n"));
     assert_eq!(output.lines().count(), 1_999_999);
     assert!(before < output.len() as u64 / 2, "{before} of {} bytes were sent", output.len());
+}
+
+/// Acknowledgements of the output come behind input that nobody reads before the output has gone.
+#[tokio::test]
+async fn much_input_and_as_much_output_do_not_stop_each_other() {
+    let loopback = Loopback::start(sh()).await.unwrap();
+    let request = StartSession::interactive_command(loopback.target(), "stty raw -echo; echo go; exec cat");
+    let mut config = ssm_session::Config::default();
+    config.channel.pacing = None;
+    let session = Session::start(loopback.control(), &request, config).await.unwrap();
+    let (mut input, session_input) = duplex(64 * 1024);
+    let (mut output, session_output) = duplex(64 * 1024);
+    let io = Io::streams(session_input, session_output, tokio::io::sink());
+    let run = tokio::spawn(ssm_shell::run(session, io, |_| {}));
+    let mut first = [0; 3];
+    output.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"go\n");
+    let sent: Vec<u8> = (0..2_000_000_u32).map(|n| b'a' + (n % 26) as u8).collect();
+    let mut back = vec![0; sent.len()];
+    let both = async { tokio::join!(input.write_all(&sent), output.read_exact(&mut back)) };
+    let (written, read) = timeout(SOON, both).await.expect("neither waits for the other");
+    written.and(read.map(drop)).unwrap();
+    assert!(back == sent);
+    run.abort();
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::support::{Forward, SOON, Server, exchange, fast, loopback, pattern, read_all, read_exactly};
+use crate::support::{Forward, SOON, Server, exchange, fast, loopback, old, pattern, read_all, read_exactly};
 
 /// What a destination sends that its reader does not take: more than the socket buffers hold.
 const UNREAD: usize = 24 * 1024 * 1024;
@@ -49,6 +49,28 @@ async fn an_upload_goes_on_when_its_destination_reads_late() {
     let (rest, answer) = tokio::join!(write.write_all(&data[written..]), read_all(&mut read));
     rest.unwrap();
     assert_eq!(answer.unwrap(), data[data.len() - 8..]);
+}
+
+/// As the one connection of a session without a multiplexer.
+#[tokio::test]
+async fn much_both_ways_at_once_does_not_stop_in_basic_mode() {
+    const LEN: usize = 16 * 1024 * 1024;
+    let server = Server::start(|mut stream| async move {
+        let mut buf = vec![0; 64 * 1024];
+        // No more is read before what was read is written.
+        loop {
+            let read = stream.read(&mut buf).await?;
+            if read == 0 {
+                return Ok(());
+            }
+            stream.write_all(&buf[..read]).await?;
+        }
+    })
+    .await;
+    let loopback = loopback().await;
+    let forward = Forward::with(&loopback, server.port, old(), Config::default()).await;
+    let mut stream = forward.connect().await;
+    assert!(exchange(&mut stream, &pattern(4, LEN)).await == pattern(4, LEN));
 }
 
 #[tokio::test]
