@@ -165,8 +165,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     mutant(
         20,
         "crates/ssm-channel/src/send_queue.rs",
-        "                slot.first_sent_at = None;",
-        r#"                slot.first_sent_at = None;
+        "                slot.first_sent = None;",
+        r#"                slot.first_sent = None;
                 slot.wire = slot.wire.iter().rev().copied().collect::<Vec<u8>>().into();"#,
         "item_20_unacknowledged_messages_are_repeated_unchanged_and_the_handshake_is_not",
     ),
