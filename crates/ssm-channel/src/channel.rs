@@ -659,7 +659,7 @@ impl Channel {
         if oldest == Some(sequence) {
             self.head_acknowledged(now);
         }
-        self.window.acknowledged(now, acknowledged.len, acknowledged.sent.and(acknowledged.sent_at));
+        self.window.acknowledged(now, acknowledged.len, acknowledged.sent_at);
         match acknowledged.sent {
             Some(Sent::Once(sent, delivered)) => {
                 self.rtt.sample(now.saturating_duration_since(sent));

@@ -53,7 +53,7 @@ struct Slot {
     /// When it was first sent on this connection, as an outage is no round-trip time, and the
     /// [mark](crate::window::Window::mark) of then.
     first_sent: Option<(Instant, Delivered)>,
-    /// When it was last sent.
+    /// When it was last sent on this connection.
     sent_at: Option<Instant>,
     /// The number of its last sending, from 1.
     sending: u64,
@@ -74,7 +74,7 @@ pub(crate) struct Acknowledged {
     pub(crate) len: usize,
     /// When it was sent; `None` if that was on an earlier connection.
     pub(crate) sent: Option<Sent>,
-    /// When it was sent last, on any connection.
+    /// When it was sent last on this connection.
     pub(crate) sent_at: Option<Instant>,
 }
 
@@ -277,6 +277,7 @@ impl SendQueue {
             if let Some(slot) = slot {
                 slot.state = State::Lost;
                 slot.first_sent = None;
+                slot.sent_at = None;
                 self.lost.push_back(sequence);
             }
         }
@@ -531,7 +532,8 @@ mod tests {
         assert_eq!((first.sent, first.sent_at), (Some(Sent::Once(now, mark(now))), Some(now)));
         queue.resend_all();
         assert!(queue.is_idle());
-        assert_eq!(queue.acknowledge(1).unwrap().sent, None);
+        let earlier = queue.acknowledge(1).unwrap();
+        assert_eq!((earlier.sent, earlier.sent_at), (None, None));
         assert!(transmit(&mut queue, later).unwrap().again);
         let again = queue.acknowledge(2).unwrap();
         assert_eq!((again.sent, again.sent_at), (Some(Sent::Again(later)), Some(later)));

@@ -12,9 +12,8 @@ pub(crate) struct Window {
     size: usize,
     /// Bytes acknowledged so far.
     delivered: u64,
-    /// When something was acknowledged last, and when that had been sent. Both are the time of a sending that nothing was in flight
-    /// before.
-    last: Option<(Instant, Instant)>,
+    /// The last acknowledgement on this connection, or the sending behind it that nothing was in flight before.
+    last: Option<Delivered>,
     /// Largest rates of the running and of the last epoch, in bytes a second.
     rate: [u64; 2],
     /// Smallest round-trip time of this connection. It must not be forgotten while data flows: a queue that builds up would
@@ -41,7 +40,8 @@ struct Growth {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Delivered {
     bytes: u64,
-    /// When the last of it was acknowledged, and when that had been sent.
+    /// When the last of it was acknowledged, and when that had been sent. Both are the time of the sending itself, if nothing was in
+    /// flight.
     at: Instant,
     sent: Instant,
 }
@@ -49,6 +49,7 @@ pub(crate) struct Delivered {
 /// What a message that was sent once tells when it is acknowledged.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
+    /// When it was sent.
     pub(crate) sent: Instant,
     /// The [mark](Window::mark) of when it was sent.
     pub(crate) delivered: Delivered,
@@ -102,15 +103,16 @@ impl Window {
 
     /// A message is sent: to be kept with it, and given back with its acknowledgement. `idle` when nothing is in flight before it.
     pub(crate) fn mark(&mut self, now: Instant, idle: bool) -> Delivered {
-        let (at, sent) = self.last.filter(|_| !idle).unwrap_or((now, now));
-        self.last = Some((at, sent));
-        Delivered { bytes: self.delivered, at, sent }
+        let begin = Delivered { bytes: self.delivered, at: now, sent: now };
+        *self.last.insert(self.last.filter(|_| !idle).unwrap_or(begin))
     }
 
     /// `len` bytes were acknowledged, which were sent last at `sent`, if that was on this connection.
     pub(crate) fn acknowledged(&mut self, now: Instant, len: usize, sent: Option<Instant>) {
         self.delivered += len as u64;
-        self.last = sent.map(|sent| (now, sent)).or(self.last);
+        if let Some(sent) = sent {
+            self.last = Some(Delivered { bytes: self.delivered, at: now, sent });
+        }
     }
 
     /// A message that was sent once was acknowledged.
@@ -389,24 +391,22 @@ mod tests {
     fn what_was_sent_slowly_does_not_make_the_path_faster() {
         let mut window = Window::new(1, usize::MAX);
         let start = origin();
-        let delivered = window.mark(start, true);
-        let first = Sample { sent: start, delivered, in_flight: 2_000 };
-        let sent = start + 50 * MS;
-        let delivered = window.mark(sent, false);
-        assert_eq!(delivered, first.delivered, "nothing was acknowledged between them");
-        let second = Sample { sent, delivered, in_flight: 2_000 };
-        for (at, sample) in [(60, first), (61, second)] {
+        let send = |window: &mut Window, at: u32, idle| {
+            let sent = start + at * MS;
+            Sample { sent, delivered: window.mark(sent, idle), in_flight: 0 }
+        };
+        let arrive = |window: &mut Window, at: u32, sample: Sample| {
             window.acknowledged(start + at * MS, 1_000, Some(sample.sent));
             window.sample(start + at * MS, sample);
-        }
-        assert_eq!(window.rate(), 2_000_000 / 61);
-        let third = Sample {
-            sent: start + 60 * MS,
-            delivered: Delivered { bytes: 1_000, at: start + 60 * MS, sent: start },
-            in_flight: 0,
         };
-        window.acknowledged(start + 62 * MS, 1_000, Some(third.sent));
-        window.sample(start + 62 * MS, third);
+        let first = send(&mut window, 0, true);
+        let second = send(&mut window, 50, false);
+        assert_eq!(second.delivered, first.delivered, "nothing was acknowledged between them");
+        arrive(&mut window, 60, first);
+        let third = send(&mut window, 60, false);
+        arrive(&mut window, 61, second);
+        assert_eq!(window.rate(), 2_000_000 / 61);
+        arrive(&mut window, 62, third);
         assert_eq!(window.rate(), 2_000_000 / 60, "2,000 bytes, which took 60 ms to be sent");
     }
 

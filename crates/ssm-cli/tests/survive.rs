@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use common::example::Example;
 use common::outside::{Manner, Proxy, Secure};
 use common::transfer::Transfer;
-use common::{Here, Outcome, Program, Served, closed_port, echo, exchange};
+use common::{Here, Outcome, Program, Served, closed_port, echo, exchange, until};
 
 /// Long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -63,14 +63,17 @@ fn a_client_that_is_killed_leaves_nothing_that_is_in_the_way() {
         }
         let ended = places.run(&mut served.ssm(&["sessions", "terminate", "--orphans", "--yes"]));
         assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
-        until("no session", || places.run(&mut served.ssm(&["sessions", "--json"])).stdout.is_empty());
+        // One that is about to end is listed until both of its ends know.
+        until("no session", || {
+            places.run(&mut served.ssm(&["sessions", "--json"])).stdout.is_empty().then_some(())
+        });
     }
     // And once more, so that what was killed last was in nobody's way. Its sessions are ended meanwhile.
     let mut forward = Program::start(places.apply(&mut served.ssm(&arguments)));
     forward.until(|said| (said.matches("listening on ").count() == 2).then_some(()));
     exchange(&mut TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap(), b"hello");
     let open = || places.run(&mut served.ssm(&["sessions", "--json"])).stdout.lines().count();
-    until("the sessions of the forward", || open() == 2);
+    until("the sessions of the forward", || (open() == 2).then_some(()));
     let orphans = places.run(&mut served.ssm(&["sessions", "orphans", "--json"]));
     assert_eq!(orphans.stdout, "", "{orphans:?}");
     forward.signal(Signal::INT);
@@ -127,7 +130,7 @@ fn kill(victim: Victim, moment: Duration) {
             let (command, _) = shell.as_ref().unwrap();
             [&forward, command].into_iter().for_each(|program| program.signal(Signal::KILL));
             drop(forward.wait());
-            until(&about, || !runs(command.pid()));
+            until(&about, || (!runs(command.pid())).then_some(()));
             assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err(), "{about}: something listens");
             // It ends what they have left, also that of the command, whose exit code nobody has asked for yet.
             forward = places.forward(api, &["-L", &spec]);
@@ -152,31 +155,22 @@ fn kill(victim: Victim, moment: Duration) {
         );
     }
     if let Some((command, pid)) = shell {
-        until(&format!("{about}: the end of its shell"), || !runs(pid));
+        until(&format!("{about}: the end of its shell"), || (!runs(pid)).then_some(()));
         assert_ne!(command.wait().status.code(), Some(0), "{about}");
     }
     let list = |words: &[&str]| {
         let words = [&["sessions"], words, &["--json"]].concat();
         Program::start(places.account(&mut common::ssm(&words), api)).wait().stdout
     };
-    until(&format!("{about}: no orphans"), || list(&["orphans"]).is_empty());
-    until(&format!("{about}: that of the forward"), || list(&[]).lines().count() == 1);
+    until(&format!("{about}: no orphans"), || list(&["orphans"]).is_empty().then_some(()));
+    until(&format!("{about}: that of the forward"), || (list(&[]).lines().count() == 1).then_some(()));
     forward.signal(Signal::INT);
     assert_eq!(forward.wait().status.code(), Some(0), "{about}");
-    until(&format!("{about}: no session"), || list(&[]).is_empty());
+    until(&format!("{about}: no session"), || list(&[]).is_empty().then_some(()));
     assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err(), "{about}: something listens");
     service.signal(Signal::INT);
     drop(service.wait());
     TcpListener::bind((Ipv4Addr::LOCALHOST, api)).expect("the port can be had");
-}
-
-/// Waits for what is said. A session that is about to end is listed until both of its ends know.
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "not in time: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Whether there is such a process, other than one that nobody has asked for its exit code.
@@ -277,7 +271,7 @@ fn a_service_that_is_killed_leaves_no_process_and_no_port() {
     });
     service.signal(Signal::KILL);
     drop(service.wait());
-    until("the end of its shell", || test_kill_process(Pid::from_raw(pid).unwrap()).is_err());
+    until("the end of its shell", || test_kill_process(Pid::from_raw(pid).unwrap()).err());
     TcpListener::bind((Ipv4Addr::LOCALHOST, api)).expect("the port can be had");
     let Outcome { status, stderr, .. } = shell.wait();
     assert_eq!(status.code(), Some(255), "{stderr}");

@@ -20,7 +20,7 @@ use serde_json::Value;
 use ssm_loopback::Config;
 
 use common::fake_aws::FakeAws;
-use common::{Here, OnTerminal, Outcome, Program, ssm};
+use common::{Here, OnTerminal, Outcome, Program, ssm, until};
 
 const WEB: &str = "i-0aaaaaaaaaaaaaaaa";
 
@@ -254,7 +254,7 @@ fn sessions_are_listed_and_ended() {
             Program::with_stdin(at_home(&mut command, home.path()), std::process::Stdio::piped())
         })
         .collect();
-    let open = until(|| Some(ids(&[])).filter(|ids| ids.len() == 3));
+    let open = until("three sessions", || Some(ids(&[])).filter(|ids| ids.len() == 3));
     assert_eq!(ids(&["--all"]), open);
     assert_eq!(ids(&["--target", &target, "--since", "1h"]), open);
     assert_eq!(ids(&["--owner", "arn:aws:iam::000000000000:user/other"]), Vec::<String>::new());
@@ -268,7 +268,7 @@ fn sessions_are_listed_and_ended() {
     assert_eq!((ended.status.code(), ended.stdout.as_str()), (Some(0), ""));
     assert!(ended.stderr.contains(&format!("session {} has ended", open[0])), "{}", ended.stderr);
     // It is still listed as open until both of its ends know.
-    until(|| (ids(&["--history"]) == open[..1]).then_some(()));
+    until("the end of the session", || (ids(&["--history"]) == open[..1]).then_some(()));
     let again = run(&["sessions", "terminate", "loopback-00000000000000000"]);
     assert_eq!(again.status.code(), Some(1));
     assert!(again.stderr.contains("does not exist"), "{}", again.stderr);
@@ -285,7 +285,7 @@ fn sessions_are_listed_and_ended() {
         assert!(!fs::read_to_string(&path).unwrap().contains("oken"));
     }
     assert_eq!(run(&["sessions", "terminate", "--orphans"]).status.code(), Some(0));
-    until(|| ids(&[]).is_empty().then_some(()));
+    until("the end of all sessions", || ids(&[]).is_empty().then_some(()));
     assert_eq!(fs::read_dir(&kept).unwrap().count(), 0);
     assert!(run(&["sessions", "terminate", "--mine"]).stderr.contains("no sessions"));
 }
@@ -315,7 +315,7 @@ fn many_sessions_are_ended_when_the_user_says_so() {
         let mut command = here.ssm(&["sessions", "--json"]);
         Program::start(at_home(&mut command, home.path())).wait().stdout.lines().count()
     };
-    until(|| (open() == 2).then_some(()));
+    until("two sessions", || (open() == 2).then_some(()));
     for (answer, code, left) in [("n\r", 130, 2), ("\x03", 130, 2), ("y\r", 0, 0)] {
         let mut command = here.ssm(&["sessions", "terminate", "--mine"]);
         let mut terminal = OnTerminal::with_stdout(at_home(&mut command, home.path()), 80);
@@ -323,7 +323,7 @@ fn many_sessions_are_ended_when_the_user_says_so() {
         terminal.keys(answer);
         let outcome = terminal.wait();
         assert_eq!(outcome.status.code(), Some(code), "{}", outcome.stderr);
-        until(|| (open() == left).then_some(()));
+        until("what is left", || (open() == left).then_some(()));
     }
 }
 
@@ -455,17 +455,6 @@ fn serve(mut stream: TcpStream, calls: &Mutex<usize>, answer: &dyn Fn(&str) -> (
 /// Folders of its own: what is remembered for one test is nothing to another.
 fn at_home<'a>(command: &'a mut Command, home: &Path) -> &'a mut Command {
     command.env("XDG_CACHE_HOME", home.join("cache")).env("XDG_STATE_HOME", home.join("state"))
-}
-
-fn until<T>(find: impl Fn() -> Option<T>) -> T {
-    let start = std::time::Instant::now();
-    loop {
-        if let Some(found) = find() {
-            return found;
-        }
-        assert!(start.elapsed().as_secs() < 30, "not found");
-        thread::sleep(std::time::Duration::from_millis(20));
-    }
 }
 
 fn mode(path: &Path) -> u32 {

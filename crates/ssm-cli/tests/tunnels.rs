@@ -10,7 +10,6 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -18,12 +17,9 @@ use serde_json::Value;
 use ssm_session::StartSession;
 use tempfile::TempDir;
 
-use common::{Handed, Outcome, Program, Served, Tunnels, closed_port, echo, exchange, port_of};
+use common::{Handed, Outcome, Program, Served, Tunnels, closed_port, echo, exchange, port_of, until};
 
 const NOBODY: &str = "i-00000000000000000";
-
-/// Long enough for a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
 fn a_tunnel_goes_on_in_the_background_until_it_is_stopped() {
@@ -153,7 +149,7 @@ fn who_starts_a_tunnel_takes_it_along_when_it_is_not_ready() {
     for (signal, code) in [(Signal::TERM, Some(143)), (Signal::INT, Some(130)), (Signal::KILL, None)] {
         let (places, silent) = (Places::new(), Silent::start());
         let program = Program::start(&mut places.stuck(&silent, &["--background"]));
-        let child = until(|| {
+        let child = until("the child", || {
             silent.is_asked().then_some(())?;
             let children = format!("/proc/{0}/task/{0}/children", program.pid());
             fs::read_to_string(children).ok()?.split_whitespace().next().map(str::to_owned)
@@ -206,7 +202,7 @@ fn a_new_tunnel_cleans_up_after_a_killed_one() {
     until_gone(&killed);
     let left = places.sockets();
     let id = id_of(&places.forward(&served, &args));
-    until(|| (!left[0].exists()).then_some(()));
+    until("the end of what was left", || (!left[0].exists()).then_some(()));
     assert_eq!(places.list()[0]["id"], id);
 }
 
@@ -378,19 +374,8 @@ fn pid(id: &str) -> Pid {
 
 /// Waits until a process has ended; who takes it in may be slow to notice.
 fn until_gone(id: &str) {
-    until(|| match fs::read_to_string(format!("/proc/{id}/stat")) {
+    until("the end of the process", || match fs::read_to_string(format!("/proc/{id}/stat")) {
         Ok(stat) => stat.contains(") Z ").then_some(()),
         Err(_) => Some(()),
     });
-}
-
-fn until<T>(find: impl Fn() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = find() {
-            return found;
-        }
-        assert!(start.elapsed() < PATIENCE, "not found");
-        thread::sleep(Duration::from_millis(5));
-    }
 }

@@ -46,7 +46,6 @@ pub(crate) async fn run(start: SessionStart, endpoint: AgentEndpoint, config: Ar
         stage: Stage::Starting,
         key: None,
         ask_again: false,
-        refuses: false,
         timer: Box::pin(sleep_until(tokio::time::Instant::now())),
     };
     let output = poll_fn(|cx| agent.poll(cx)).await;
@@ -66,8 +65,6 @@ struct Agent {
     key: Option<KmsAnswer>,
     /// A second request for a handshake is due, because of a fault.
     ask_again: bool,
-    /// Input is refused until the plugin has room.
-    refuses: bool,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -116,7 +113,6 @@ impl Agent {
             && *until <= self.wire.now()
         {
             let ready = ready.clone();
-            self.wire.set_input(Input::Accepted);
             self.run_plugin(&ready);
         }
         if let Stage::Running(plugin) = &mut self.stage {
@@ -136,8 +132,8 @@ impl Agent {
         Poll::Pending
     }
 
-    /// Takes in frames while the plugin has room for what they bring, and while it waits for acknowledgements, which come the same
-    /// way: a program that waits for its output to go reads nothing. Input that comes then is not acknowledged, and comes again.
+    /// Takes in frames while the plugin has room for what they bring, and while output waits for acknowledgements, which come the
+    /// same way: a program that waits for its output to go reads nothing.
     fn poll_input(&mut self, cx: &mut Context<'_>, again: &mut bool) -> Poll<String> {
         for _ in 0..BATCH {
             while let Some(event) = self.wire.poll_event() {
@@ -145,16 +141,10 @@ impl Agent {
                     return Poll::Ready(output);
                 }
             }
-            if let Stage::Running(plugin) = &self.stage {
-                let full = !plugin.has_room();
-                if full && self.wire.can_send(cx) {
-                    return Poll::Pending;
-                }
-                if full != self.refuses {
-                    self.refuses = full;
-                    self.wire.set_input(if full { Input::Refused } else { Input::Accepted });
-                }
+            if matches!(&self.stage, Stage::Running(plugin) if !plugin.has_room()) && self.wire.can_send(cx) {
+                return Poll::Pending;
             }
+            self.wire.set_input(self.input());
             match self.wire.poll_receive(cx) {
                 Poll::Ready(Received::Frame) => {}
                 Poll::Ready(Received::Lost) => break,
@@ -165,6 +155,16 @@ impl Agent {
         Poll::Pending
     }
 
+    /// Whether input is acknowledged. What is not comes again.
+    fn input(&self) -> Input {
+        let accepts = match &self.stage {
+            Stage::Unready { .. } => false,
+            Stage::Running(plugin) => plugin.is_ready() && plugin.has_room(),
+            Stage::Starting | Stage::Draining { .. } | Stage::Leaving { .. } => true,
+        };
+        if accepts { Input::Accepted } else { Input::Refused }
+    }
+
     fn handle_event(&mut self, event: Event) -> Poll<String> {
         match event {
             Event::Ready(ready) => {
@@ -173,7 +173,6 @@ impl Agent {
                 self.ask_again = again && ready.evidence == Evidence::Handshake;
                 match unready {
                     Some(time) => {
-                        self.wire.set_input(Input::Refused);
                         let until = self.wire.now() + time;
                         self.stage = Stage::Unready { ready: Box::new(ready), until };
                     }

@@ -706,8 +706,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     mutant(
         106,
         "crates/ssm-loopback/src/plugin/single.rs",
-        "wire.set_input(Input::Refused);",
-        "",
+        "reached: false",
+        "reached: true",
         "item_106_input_before_the_destination_is_reached_is_taken_later_and_once",
     ),
     mutant(

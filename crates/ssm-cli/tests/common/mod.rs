@@ -300,6 +300,18 @@ fn text(collected: &Collected) -> String {
     String::from_utf8_lossy(&collected.0.lock().unwrap()).into_owned()
 }
 
+/// Waits until `find` finds something.
+pub(crate) fn until<T>(what: &str, find: impl Fn() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = find() {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "not in time: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// With shells that do not read the start-up files of this machine's user, who may have anything there.
 fn at_home(config: Config) -> Config {
     Config { home: config.home.or_else(|| Some(env!("CARGO_TARGET_TMPDIR").into())), ..config }

@@ -99,7 +99,7 @@ impl Plugin {
                         Ok(Self::Mux(MuxPort::start(destination, keep_alive, config.profile, wire)))
                     }
                     PortMode::Basic | PortMode::Stream => {
-                        Ok(Self::Single(SinglePort::start(destination, mode, config.profile, wire)))
+                        Ok(Self::Single(SinglePort::start(destination, mode, config.profile)))
                     }
                 }
             }
@@ -123,6 +123,14 @@ impl Plugin {
             Self::Command(_) => true,
             Self::Single(port) => port.has_room(),
             Self::Mux(port) => port.has_room(),
+        }
+    }
+
+    /// Whether payloads are acknowledged as of now. A destination has to be reached first (agent `port.go`, `ErrHandlerNotReady`).
+    pub(crate) fn is_ready(&self) -> bool {
+        match self {
+            Self::Single(port) => port.is_ready(),
+            Self::Shell(_) | Self::Command(_) | Self::Mux(_) => true,
         }
     }
 

@@ -109,7 +109,7 @@ impl Shell {
         self.wake = None;
         self.poll_child(cx, wire.now());
         self.poll_output(cx, wire);
-        // At last: a terminal that is hung up and full is always ready to be written to and takes nothing, which uses up what a task
+        // The last: a terminal that is hung up and full is always ready to be written to and takes nothing, which uses up what a task
         // may do in one go.
         self.poll_input(cx);
         let Some(exited) = self.exited else { return Poll::Pending };

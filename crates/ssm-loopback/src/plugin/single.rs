@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::{Buf, BufMut, Bytes};
-use ssm_channel::{Input, PortMode};
+use ssm_channel::PortMode;
 use ssm_proto::PayloadType;
 use ssm_proto::body::ControlFlag;
 use tokio::net::TcpStream;
@@ -33,6 +33,8 @@ pub(crate) struct SinglePort {
     destination: Destination,
     mode: PortMode,
     connection: Connection,
+    /// The destination has been reached once.
+    reached: bool,
     input: VecDeque<Item>,
     input_bytes: usize,
     pace: Pace,
@@ -54,13 +56,12 @@ enum Item {
 }
 
 impl SinglePort {
-    pub(super) fn start(destination: Destination, mode: PortMode, profile: Profile, wire: &mut Wire) -> Self {
-        // Input before the destination is reached is left unacknowledged (agent port.go, ErrHandlerNotReady).
-        wire.set_input(Input::Refused);
+    pub(super) fn start(destination: Destination, mode: PortMode, profile: Profile) -> Self {
         Self {
             connection: Connection::Dialing(destination.dial()),
             destination,
             mode,
+            reached: false,
             input: VecDeque::new(),
             input_bytes: 0,
             pace: Pace::new(profile),
@@ -88,6 +89,10 @@ impl SinglePort {
         self.input_bytes < INPUT_LIMIT && self.input.len() < INPUT_LIMIT / 64
     }
 
+    pub(super) fn is_ready(&self) -> bool {
+        self.reached
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.wake
     }
@@ -99,7 +104,7 @@ impl SinglePort {
                 Connection::Dialing(dial) => match ready!(dial.as_mut().poll(cx)) {
                     Ok(stream) => {
                         self.connection = Connection::Open(stream);
-                        wire.set_input(Input::Accepted);
+                        self.reached = true;
                     }
                     Err(error) => {
                         tracing::debug!(%error, "destination not reached");

@@ -55,19 +55,8 @@ async fn an_upload_goes_on_when_its_destination_reads_late() {
 #[tokio::test]
 async fn much_both_ways_at_once_does_not_stop_in_basic_mode() {
     const LEN: usize = 16 * 1024 * 1024;
-    let server = Server::start(|mut stream| async move {
-        let mut buf = vec![0; 64 * 1024];
-        // No more is read before what was read is written.
-        loop {
-            let read = stream.read(&mut buf).await?;
-            if read == 0 {
-                return Ok(());
-            }
-            stream.write_all(&buf[..read]).await?;
-        }
-    })
-    .await;
-    let loopback = loopback().await;
+    // It reads no more before it has written what it read.
+    let (loopback, server) = (loopback().await, Server::echo().await);
     let forward = Forward::with(&loopback, server.port, old(), Config::default()).await;
     let mut stream = forward.connect().await;
     assert!(exchange(&mut stream, &pattern(4, LEN)).await == pattern(4, LEN));
